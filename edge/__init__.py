@@ -1,0 +1,1 @@
+"""The edge worker: one process per station, from the camera to the PLC."""

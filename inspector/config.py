@@ -1,0 +1,291 @@
+"""The configuration: one model, one file that holds only what differs from the defaults, errors with line numbers.
+
+Light by design: importing it never imports torch, a camera or a database. `INSPECTOR_DATA_DIR` moves every file that the
+program writes; relative paths in a configuration file count from the folder of that file.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from inspector.errors import ConfigError
+
+DATA_DIR_VARIABLE = "INSPECTOR_DATA_DIR"
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values are read-only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StationConfig(Section):
+    """Who this worker is."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = Field(
+        "station1", description="unique name of the station; also the MQTT client id (fixed, never random)"
+    )
+
+
+class EncoderConfig(Section):
+    """The frozen image tower."""
+
+    name: str = Field(
+        "embedded",
+        description="'embedded', any open_clip model name, or the path of an open_clip model configuration (.json)",
+    )
+    pretrained: str | None = Field(
+        None, description="open_clip tag, or a checkpoint file (.safetensors, or .pt read as weights only)"
+    )
+    image_size: Annotated[int, Field(ge=32, le=2048)] | None = Field(
+        None, description="side of the model's input in px; default: that of the model"
+    )
+    taps: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="blocks or stages that are tapped, 1-based; default: quarters, or those of the model"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="number format of the tower")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads of the tower; 0 = chosen by torch")
+
+
+class CameraConfig(Section):
+    """One source of frames."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = Field("camera1", description="unique name")
+    kind: Literal["simulated", "folder", "video", "opencv"] = Field(
+        "simulated",
+        description="simulated line, folder of pictures, video file, or USB index / RTSP address by OpenCV",
+    )
+    source: str = Field("", description="folder, file, USB index (0) or address (rtsp://…); empty for simulated")
+    loop: bool = Field(False, description="folder and video: start again at the end")
+    trigger: Literal["free", "mqtt"] = Field(
+        "free", description="free: frames come by period_s or by the camera; mqtt: one frame per cmd/trigger"
+    )
+    period_s: Annotated[float, Field(gt=0, le=3600)] = Field(0.5, description="seconds between two frames")
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(5.0, description="no frame for so long: camera lost")
+    seed: int = Field(0, description="simulated: seed of the drawn parts")
+    defect_rate: Annotated[float, Field(ge=0, le=1)] = Field(0.15, description="simulated: share of bad parts")
+    parts_per_product: Annotated[int, Field(ge=0)] = Field(
+        0, description="simulated: parts until the next kind of part comes by; 0 = never"
+    )
+
+
+class BatchingConfig(Section):
+    """From the camera to the detector."""
+
+    queue_size: Annotated[int, Field(ge=1, le=10_000)] = Field(32, description="frames that may wait")
+    max_batch: Annotated[int, Field(ge=1, le=1024)] = Field(8, description="frames in one batch")
+    max_age_ms: Annotated[float, Field(ge=0)] = Field(20.0, description="the oldest frame waits at most this long")
+    deadline_ms: Annotated[float, Field(gt=0)] = Field(
+        1000.0, description="budget of a part from its trigger; later is no verdict (err 501)"
+    )
+
+
+class MqttConfig(Section):
+    """The broker and the contract's timings."""
+
+    host: str = Field("127.0.0.1", description="broker")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(1883, description="port of the broker")
+    prefix: str = Field("factory/line1", description="before /vis1; at most 9 levels and 59 characters")
+    username: str | None = Field(None, description="user name")
+    password_file: Path | None = Field(None, description="file that holds the password and nothing else")
+    tls: bool = Field(False, description="TLS")
+    ca_file: Path | None = Field(None, description="certificate authority of the broker; default: the system's")
+    cert_file: Path | None = Field(None, description="client certificate")
+    key_file: Path | None = Field(None, description="key of the client certificate")
+    keepalive_s: Annotated[int, Field(ge=1, le=60)] = Field(5, description="MQTT keep-alive")
+    window_ms: Annotated[int, Field(ge=50, le=65_000)] = Field(
+        2000, description="win: an older verdict is never sent on `result`"
+    )
+    heartbeat_ms: Annotated[int, Field(ge=100, le=60_000)] = Field(1000, description="hbp: period of the heartbeat")
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix_fits_the_contract(cls, prefix: str) -> str:
+        levels = prefix.split("/")
+        if len(levels) > 9 or len(prefix) > 59 or any(not level or set(level) & set("+#$\0") for level in levels):
+            raise ValueError(
+                f"must have at most 9 non-empty levels and 59 characters without + # $, but is {prefix!r}"
+            )
+        return prefix
+
+
+class DatabaseConfig(Section):
+    """Where verdicts, products and history lie."""
+
+    url: str | None = Field(
+        None, description="SQLAlchemy URL (sqlite:///…, postgresql+psycopg://…); default: SQLite in data_dir"
+    )
+
+
+class ImagesConfig(Section):
+    """Evidence pictures, written after the verdict."""
+
+    save: Literal["all", "not_ok", "none"] = Field("all", description="which parts keep picture and heat map")
+    max_side_px: Annotated[int, Field(ge=64, le=8192)] = Field(1024, description="longer pictures are made smaller")
+    max_saved: Annotated[int, Field(ge=1)] = Field(20_000, description="pictures kept; the oldest OK go first")
+
+
+class DashboardConfig(Section):
+    """The operators' pages."""
+
+    host: str = Field("127.0.0.1", description="address to bind to; anything else opens it to the network")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(8501, description="port")
+
+
+class LoggingConfig(Section):
+    """What goes to standard error."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="lowest level that is shown")
+
+
+class Config(Section):
+    """Everything that can be set; every key has a default, so an empty file is a working line."""
+
+    data_dir: Path | None = Field(
+        None, description="folder for all files that the program writes; INSPECTOR_DATA_DIR wins; default: the user's"
+    )
+    station: StationConfig = StationConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    cameras: list[CameraConfig] = Field([CameraConfig()], min_length=1, max_length=16)
+    batching: BatchingConfig = BatchingConfig()
+    mqtt: MqttConfig = MqttConfig()
+    database: DatabaseConfig = DatabaseConfig()
+    images: ImagesConfig = ImagesConfig()
+    dashboard: DashboardConfig = DashboardConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+    @model_validator(mode="after")
+    def _camera_names_are_unique(self) -> "Config":
+        names = [camera.name for camera in self.cameras]
+        if len(set(names)) != len(names):
+            raise ValueError(f"camera names must be unique, but are {names}")
+        return self
+
+    @property
+    def data_path(self) -> Path:
+        """Folder of everything that the program writes (made by whoever writes first)."""
+        override = os.environ.get(DATA_DIR_VARIABLE)
+        if override:
+            return Path(override).expanduser().absolute()
+        if self.data_dir is not None:
+            return self.data_dir.expanduser().absolute()
+        return Path(platformdirs.user_data_dir("inspector"))
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL; SQLite in the data folder unless one is configured."""
+        return self.database.url or f"sqlite:///{(self.data_path / 'inspector.db').as_posix()}"
+
+
+def load_config(path: Path | None) -> Config:
+    """Read a configuration file; None gives the defaults.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or a key or value is wrong; each fault is named with its line.
+    """
+    if path is None:
+        return Config()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}. Give the path of a YAML file with --config.") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if values is None:
+        return Config()
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected sections like 'mqtt:', but the file holds a {type(values).__name__}")
+    _refuse_repeated_keys(path, node)
+    try:
+        return _resolve_paths(Config.model_validate(values), path.absolute().parent)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, node, error)) from error
+
+
+def _resolve_paths(config: Config, folder: Path) -> Config:
+    """Make relative paths of a file count from that file's folder."""
+
+    def absolute(value: Path | None) -> Path | None:
+        return None if value is None else folder / value.expanduser()
+
+    encoder = config.encoder
+    if encoder.name.endswith(".json"):
+        encoder = encoder.model_copy(update={"name": str(folder / encoder.name)})
+    if encoder.pretrained and encoder.pretrained.endswith((".safetensors", ".pt")):
+        encoder = encoder.model_copy(update={"pretrained": str(folder / encoder.pretrained)})
+    cameras = [
+        camera.model_copy(update={"source": str(folder / camera.source)})
+        if camera.kind in ("folder", "video") and camera.source
+        else camera
+        for camera in config.cameras
+    ]
+    files = ("password_file", "ca_file", "cert_file", "key_file")
+    mqtt = config.mqtt.model_copy(update={name: absolute(getattr(config.mqtt, name)) for name in files})
+    return config.model_copy(
+        update={"data_dir": absolute(config.data_dir), "encoder": encoder, "cameras": cameras, "mqtt": mqtt}
+    )
+
+
+def _refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:
+    """YAML lets the last of two equal keys win in silence; a line must not run on the wrong one."""
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[Any, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise ConfigError(f"{path}:{line}: key {key.value!r} is set twice (first in line {seen[key.value]})")
+            seen[key.value] = line
+            _refuse_repeated_keys(path, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            _refuse_repeated_keys(path, child)
+
+
+def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
+    """One line per fault: file, line, key, what is wrong, and the known keys where one is unknown."""
+    lines = []
+    for fault in error.errors():
+        keys = [part for part in fault["loc"] if not (isinstance(part, str) and part.startswith("constrained"))]
+        where = f"{path}:{_line_of(node, keys)}"
+        name = ".".join(str(key) for key in keys) or "file"
+        if fault["type"] == "extra_forbidden":
+            known = ", ".join(_known_keys(keys[:-1]))
+            lines.append(f"{where}: unknown key {name!r}; known here: {known}")
+        else:
+            got = "" if isinstance(fault["input"], dict | list) else f", but got {fault['input']!r}"
+            lines.append(f"{where}: {name}: {fault['msg'].removeprefix('Value error, ')}{got}")
+    return "\n".join(lines)
+
+
+def _line_of(node: yaml.Node | None, keys: list[Any]) -> int:
+    """Line of the deepest key of `keys` that stands in the file."""
+    line = 1 if node is None else node.start_mark.line + 1
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            found = [(name, value) for name, value in node.value if name.value == str(key)]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _known_keys(keys: list[Any]) -> list[str]:
+    """Names that are allowed in the section that `keys` lead to."""
+    section: type[BaseModel] = Config
+    for key in keys:
+        if isinstance(key, int):
+            continue
+        annotation = section.model_fields[str(key)].annotation
+        section = CameraConfig if key == "cameras" else annotation  # type: ignore[assignment]
+    return list(section.model_fields)

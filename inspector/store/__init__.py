@@ -1,0 +1,1 @@
+"""SQL: schema, journal, queries, products and their files. Never imports torch."""

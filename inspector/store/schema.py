@@ -1,0 +1,256 @@
+"""The tables, once, for SQLite and PostgreSQL; `migrations/` makes them, this module only describes them.
+
+Times are aware UTC (`UtcDateTime`): SQLite keeps no time zone, so it is put on again when a row is read.
+Numbers of the PLC contract that are unsigned 32-bit (`seq`, `trg`) need BigInteger in SQL.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+# Alembic's batch mode on SQLite needs every constraint to have a name.
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+BIG_ID = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY counts up by itself in SQLite
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC time in, aware UTC time out, on every database."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("times must be aware (UTC), but this one has no time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """All tables of the product."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map = {datetime: UtcDateTime(), dict[str, Any]: JSON()}
+
+
+class Station(Base):
+    """A worker's identity, its boot counter, its active recipe, and what it last said of itself."""
+
+    __tablename__ = "stations"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(32), unique=True)
+    boot: Mapped[int] = mapped_column(default=0)  # u16, +1 at each start of the worker
+    active_recipe_id: Mapped[int | None] = mapped_column(
+        ForeignKey("recipes.id", use_alter=True)
+    )
+    status: Mapped[dict[str, Any]] = mapped_column(default=dict)  # the last `state` and `hb`, for the dashboard
+    seen_at: Mapped[datetime | None]  # when the worker last wrote `status`
+
+
+class Product(Base):
+    """What the operator selects. `rcp` is the PLC's index of it and never changes."""
+
+    __tablename__ = "products"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rcp: Mapped[int] = mapped_column(unique=True)  # u16, from 1
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime]
+    recipes: Mapped[list["Recipe"]] = relationship(back_populates="product", order_by="Recipe.rev")
+
+
+class Recipe(Base):
+    """One revision of a product: its references, its bank, its calibration, its encoder.
+
+    `status`: queued → building → ready or failed. `queued` recipes are built by the worker of `station_id`;
+    ready recipes never change.
+    """
+
+    __tablename__ = "recipes"
+    __table_args__ = (UniqueConstraint("product_id", "rev"), Index(None, "status"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    product_id: Mapped[int] = mapped_column(ForeignKey("products.id"))
+    rev: Mapped[int]  # u16, from 1
+    status: Mapped[str] = mapped_column(String(16))
+    progress: Mapped[float] = mapped_column(default=0.0)  # 0 … 1
+    message: Mapped[str] = mapped_column(Text, default="")  # what is being done, or why it failed
+    station_id: Mapped[int | None] = mapped_column(ForeignKey("stations.id"))
+    bank_path: Mapped[str | None] = mapped_column(Text)  # below the data folder
+    bank_sha256: Mapped[str | None] = mapped_column(String(64))
+    encoder: Mapped[str | None] = mapped_column(Text)  # name, for people
+    encoder_fingerprint: Mapped[str | None] = mapped_column(String(64))
+    threshold: Mapped[float | None]
+    calibration_kind: Mapped[str | None] = mapped_column(String(16))  # "provisional"
+    calibration_n: Mapped[int | None]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(64), default="")
+    built_at: Mapped[datetime | None]
+    product: Mapped[Product] = relationship(back_populates="recipes")
+    references: Mapped[list["ReferenceImage"]] = relationship(
+        back_populates="recipe", order_by="ReferenceImage.position", cascade="all, delete-orphan"
+    )
+
+
+class ReferenceImage(Base):
+    """One normal picture of a recipe. `score` is its leave-one-out score, `warning` what is odd about it."""
+
+    __tablename__ = "reference_images"
+    __table_args__ = (UniqueConstraint("recipe_id", "position"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    recipe_id: Mapped[int] = mapped_column(ForeignKey("recipes.id", ondelete="CASCADE"))
+    position: Mapped[int]
+    name: Mapped[str] = mapped_column(String(255))  # as the user called the file
+    path: Mapped[str] = mapped_column(Text)  # below the data folder
+    sha256: Mapped[str] = mapped_column(String(64))
+    score: Mapped[float | None]
+    warning: Mapped[str] = mapped_column(Text, default="")
+    recipe: Mapped[Recipe] = relationship(back_populates="references")
+
+
+class Activation(Base):
+    """Which recipe was active where, from when on: the history that a rollback goes back through."""
+
+    __tablename__ = "activations"
+    __table_args__ = (Index(None, "station_id", "activated_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    station_id: Mapped[int] = mapped_column(ForeignKey("stations.id"))
+    recipe_id: Mapped[int] = mapped_column(ForeignKey("recipes.id"))
+    activated_at: Mapped[datetime]
+    activated_by: Mapped[str] = mapped_column(String(64), default="")
+
+
+class InspectionRow(Base):
+    """One verdict: exactly one row per part. Identity is (station, boot, seq)."""
+
+    __tablename__ = "inspections"
+    __table_args__ = (
+        UniqueConstraint("station_id", "boot", "seq"),
+        Index(None, "station_id", "id"),
+        Index(None, "captured_at"),
+        Index(None, "verdict", "captured_at"),
+    )
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    station_id: Mapped[int] = mapped_column(ForeignKey("stations.id"))
+    boot: Mapped[int]
+    seq: Mapped[int] = mapped_column(BigInteger)
+    trg: Mapped[int] = mapped_column(BigInteger)
+    camera: Mapped[str] = mapped_column(String(32))
+    frame_id: Mapped[int] = mapped_column(BigInteger)
+    part: Mapped[str] = mapped_column(String(32), default="")
+    verdict: Mapped[int]  # Verdict: 0 NONE, 1 OK, 2 NG, 3 UNDECIDED
+    err: Mapped[int] = mapped_column(default=0)
+    flg: Mapped[int] = mapped_column(default=0)
+    recipe_id: Mapped[int | None] = mapped_column(ForeignKey("recipes.id"))
+    score: Mapped[float | None] = mapped_column(Float(53))
+    threshold: Mapped[float | None] = mapped_column(Float(53))
+    roi: Mapped[int] = mapped_column(default=0)
+    latency_ms: Mapped[float] = mapped_column(default=0.0)  # exposure → verdict committed
+    captured_at: Mapped[datetime]
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)  # the `detail` message: parts, branches, timings
+    image_path: Mapped[str | None] = mapped_column(Text)  # below the data folder; None: not kept
+    map_path: Mapped[str | None] = mapped_column(Text)
+    regions: Mapped[list["RegionRow"]] = relationship(
+        back_populates="inspection", order_by="RegionRow.position", cascade="all, delete-orphan"
+    )
+    recipe: Mapped[Recipe | None] = relationship()
+
+
+class RegionRow(Base):
+    """One defect region of a verdict, in pixels of the camera's image."""
+
+    __tablename__ = "regions"
+    __table_args__ = (Index(None, "inspection_id"),)
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    inspection_id: Mapped[int] = mapped_column(ForeignKey("inspections.id", ondelete="CASCADE"))
+    position: Mapped[int]
+    x_px: Mapped[int]
+    y_px: Mapped[int]
+    width_px: Mapped[int]
+    height_px: Mapped[int]
+    area_px: Mapped[int]
+    area_fraction: Mapped[float]
+    centroid_x_px: Mapped[float]
+    centroid_y_px: Mapped[float]
+    peak: Mapped[float]
+    mean_excess: Mapped[float]
+    inspection: Mapped[InspectionRow] = relationship(back_populates="regions")
+
+
+class OutboxRow(Base):
+    """A message that the broker has not acknowledged; written with its verdict, deleted on acknowledgement."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    station_id: Mapped[int] = mapped_column(ForeignKey("stations.id"))
+    inspection_id: Mapped[int] = mapped_column(ForeignKey("inspections.id", ondelete="CASCADE"), index=True)
+    topic: Mapped[str] = mapped_column(String(16))  # "result" or "detail"
+    payload: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+
+
+class Command(Base):
+    """A command to a station, from MQTT, the dashboard or the command line; `cid` makes it run once."""
+
+    __tablename__ = "commands"
+    __table_args__ = (UniqueConstraint("station_id", "source", "cid"), Index(None, "station_id", "status"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    station_id: Mapped[int] = mapped_column(ForeignKey("stations.id"))
+    source: Mapped[str] = mapped_column(String(16))  # "mqtt", "dashboard", "cli"
+    cid: Mapped[int] = mapped_column(BigInteger)
+    name: Mapped[str] = mapped_column(String(32))
+    payload: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    status: Mapped[str] = mapped_column(String(16))  # pending → running → done
+    code: Mapped[int | None]  # code of the final ack
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(64), default="")
+    finished_at: Mapped[datetime | None]
+
+
+class Audit(Base):
+    """Who did what, append-only."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "at"),)
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    at: Mapped[datetime]
+    who: Mapped[str] = mapped_column(String(64))
+    action: Mapped[str] = mapped_column(String(64))
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)

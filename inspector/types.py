@@ -1,0 +1,135 @@
+"""The records that cross the rooms' borders, checked when they are made; importing this module never imports torch.
+
+Letters of array and tensor shapes, used everywhere in this project:
+
+    B   images of a batch                  K      references of a bank
+    N   patches of one image (gh·gw)       D      width of a patch token
+    S   side of the model's input in px    gh gw  patch grid
+    H W pixels of the camera's image
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+from math import isfinite
+
+import numpy as np
+import numpy.typing as npt
+
+ImageArray = npt.NDArray[np.uint8]
+"""RGB picture, `[H, W, 3]`, uint8."""
+MapArray = npt.NDArray[np.float32]
+"""Anomaly map, `[S, S]`, float32, raw: higher is worse."""
+
+
+class Verdict(IntEnum):
+    """The answer for one part, with the codes of OPC 40001-101. Only OK lets a part pass."""
+
+    NONE = 0
+    OK = 1
+    NG = 2
+    UNDECIDED = 3
+
+
+def check_image(image: ImageArray) -> None:
+    """Raise ValueError unless `image` is a non-empty RGB picture `[H, W, 3]` of uint8."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(f"image must be uint8 with shape (H, W, 3), but got {image.dtype} with shape {image.shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of one part, as the camera gave it.
+
+    `trigger` is the PLC's counter (0 = free running); `captured_at` is aware UTC time of the exposure, a label;
+    ages are computed from `captured_monotonic_s` only.
+    """
+
+    frame_id: int
+    camera: str
+    part_id: str
+    trigger: int
+    captured_at: datetime
+    captured_monotonic_s: float
+    image: ImageArray
+
+    def __post_init__(self) -> None:
+        check_image(self.image)
+        if self.captured_at.tzinfo is None:
+            raise ValueError("captured_at must be an aware UTC time, but it has no time zone")
+        if not 0 <= self.trigger < 2**32:
+            raise ValueError(f"trigger must be an unsigned 32-bit number, but got {self.trigger}")
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected defect region, in pixels of the camera's image."""
+
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+    area_px: int
+    area_fraction: float
+    centroid_x_px: float
+    centroid_y_px: float
+    peak: float
+    mean_excess: float
+
+
+@dataclass(frozen=True)
+class ScoreParts:
+    """The five terms of the image score before their factors; None where a branch is off."""
+
+    visual_map: float
+    text_map: float | None = None
+    text_cls: float | None = None
+    residual_map: float | None = None
+    residual_cls: float | None = None
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Names of the branches that took part, in the order text, visual, residual."""
+        on = (("text", self.text_map), ("visual", self.visual_map), ("residual", self.residual_map))
+        return tuple(name for name, value in on if value is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What the detector says of one picture: exact numbers, the verdict they lead to, and where to look.
+
+    `score` and `threshold` are raw (higher is worse); `anomaly_map` is `[S, S]` float32.
+    """
+
+    score: float
+    threshold: float
+    verdict: Verdict
+    parts: ScoreParts
+    anomaly_map: MapArray
+    regions: tuple[Region, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.anomaly_map.ndim != 2 or self.anomaly_map.dtype != np.float32:
+            raise ValueError(
+                f"anomaly_map must be float32 with shape (S, S), but got {self.anomaly_map.dtype} "
+                f"with shape {self.anomaly_map.shape}"
+            )
+        if self.verdict is not Verdict.NONE and not (isfinite(self.score) and isfinite(self.threshold)):
+            raise ValueError(f"a verdict needs finite numbers, but score={self.score} and threshold={self.threshold}")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where a threshold comes from.
+
+    `kind` is the step of the ladder ("provisional"), `n` the number of normal scores behind it, `scores` those scores.
+    """
+
+    kind: str
+    n: int
+    threshold: float
+    scores: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not isfinite(self.threshold):
+            raise ValueError(f"threshold must be finite, but got {self.threshold}")

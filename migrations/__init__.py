@@ -1,0 +1,1 @@
+"""Alembic's versions; a version file imports nothing of ours."""
