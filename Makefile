@@ -1,0 +1,60 @@
+# make demo   a line being inspected, on this machine, from nothing
+# make test   everything that CI runs
+# make check  style, types, import rules and documentation
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check setup setup-dev system clean
+help:
+	@sed -n '1,3s/^# //p' Makefile
+
+demo: setup
+	$(BIN)/inspector demo
+
+test: system check
+	$(BIN)/python -m pytest
+
+check: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_docs.py
+
+setup: $(VENV)/.installed
+setup-dev: $(VENV)/.installed-dev
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; '$(PYTHON)' is older or missing. Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -q && apt-get install -yq python3-venv && $(PYTHON) -m venv $(VENV); \
+	  else echo "Python's venv is missing. Install it: sudo apt-get install python3-venv"; exit 2; fi; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/bin/python
+	@echo "Installing into $(VENV); the first time this takes some minutes (torch is large)."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Real servers and a real browser for the tests; without root they must be there already, or their tests say why they are skipped.
+system:
+	@missing=""; \
+	  { command -v mosquitto || [ -x /usr/sbin/mosquitto ]; } >/dev/null || missing="$$missing mosquitto"; \
+	  ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	  command -v chromium >/dev/null || missing="$$missing chromium"; \
+	  if [ -n "$$missing" ]; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	      echo "Installing for the tests:$$missing"; \
+	      apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends $$missing >/dev/null; \
+	    else echo "Some tests will be skipped. To run them all: sudo apt-get install$$missing"; fi; \
+	  fi
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,61 @@
+"""The command `inspector`: one subcommand per module of `inspector.commands`.
+
+Exit codes: 0 done, 1 the answer is no (a check failed, a picture could not be scored), and those of
+`inspector.errors` for faults. A fault is told in one sentence; a traceback is a defect of ours.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from inspector import __version__
+from inspector.commands import config, db, demo, doctor, product, programs, score
+from inspector.errors import InspectorError
+
+EPILOG = "Exit codes: 0 done · 1 the answer is no · 2 usage or configuration · 3 encoder or bank · 4 database · \
+5 camera · 6 broker · 7 station."
+
+app = typer.Typer(
+    name="inspector",
+    help="Streaming visual inspection: camera → score → PLC and SQL → dashboard. Nothing is trained.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("run")(programs.run)
+app.command("dashboard")(programs.dashboard)
+app.add_typer(product.app, name="product")
+app.command("score")(score.score)
+app.add_typer(db.app, name="db")
+app.add_typer(config.app, name="config")
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"inspector {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the subcommand."""
+
+
+def main() -> None:
+    """Run the command line; faults become one sentence on standard error and their exit code."""
+    try:
+        app()
+    except InspectorError as error:
+        typer.echo(f"inspector: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("inspector: stopped.", err=True)
+        sys.exit(130)
