@@ -1,4 +1,4 @@
-"""The configuration: one model, one file that holds only what differs from the defaults, errors with line numbers.
+"""The configuration: one model, one file with only what differs from the defaults, errors with line numbers.
 
 Light by design: importing it never imports torch, a camera or a database. `INSPECTOR_DATA_DIR` moves every file that the
 program writes; relative paths in a configuration file count from the folder of that file.
@@ -108,9 +108,7 @@ class MqttConfig(Section):
     def _prefix_fits_the_contract(cls, prefix: str) -> str:
         levels = prefix.split("/")
         if len(levels) > 9 or len(prefix) > 59 or any(not level or set(level) & set("+#$\0") for level in levels):
-            raise ValueError(
-                f"must have at most 9 non-empty levels and 59 characters without + # $, but is {prefix!r}"
-            )
+            raise ValueError(f"must have at most 9 non-empty levels and 59 characters without + # $, but is {prefix!r}")
         return prefix
 
 
@@ -186,7 +184,7 @@ def load_config(path: Path | None) -> Config:
     """Read a configuration file; None gives the defaults.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, or a key or value is wrong; each fault is named with its line.
+        ConfigError: the file cannot be read, is not YAML, or a key or value is wrong; each fault with its line.
     """
     if path is None:
         return Config()

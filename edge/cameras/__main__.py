@@ -1,4 +1,4 @@
-"""`python -m edge.cameras CONFIG_JSON`: open each camera, take one frame, say what came (used by `inspector doctor`)."""
+"""`python -m edge.cameras CONFIG_JSON`: open each camera, take one frame, say what came (for `inspector doctor`)."""
 
 import sys
 

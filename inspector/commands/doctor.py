@@ -17,6 +17,7 @@ from inspector.commands.options import ConfigOption, JsonOption
 from inspector.config import Config, load_config
 from inspector.errors import InspectorError
 
+MIN_PYTHON = (3, 11)
 DISK_WARN_BYTES = 5 * 10**9
 DISK_FAIL_BYTES = 5 * 10**8
 CAMERA_TIMEOUT_S = 60.0
@@ -61,7 +62,7 @@ def _line(finding: Finding) -> str:
 
 def _check_python(config: Config) -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info < (3, 11):
+    if sys.version_info[:2] < MIN_PYTHON:
         return Finding("Python", "FAIL", version, "install Python 3.11 or newer")
     return Finding("Python", "OK", version)
 
@@ -73,7 +74,7 @@ def _check_device(config: Config) -> Finding:
         return Finding("device", "OK", f"{torch.cuda.get_device_name(0)} (torch {torch.__version__})")
     threads = f"CPU with {torch.get_num_threads()} threads (torch {torch.__version__})"
     if config.encoder.device.startswith("cuda"):
-        return Finding("device", "FAIL", threads, "encoder.device asks for a GPU that torch does not see: set it to auto")
+        return Finding("device", "FAIL", threads, "torch sees no GPU: set encoder.device to auto")
     return Finding("device", "OK", threads)
 
 
@@ -101,7 +102,9 @@ def _check_broker(config: Config) -> Finding:
     answer = probe_broker(config.mqtt)
     if answer is None:
         return Finding("broker", "OK", f"{where} accepts the station's login")
-    return Finding("broker", "FAIL", f"{where}: {answer}", "start the broker, or set mqtt.host, mqtt.port and the login")
+    return Finding(
+        "broker", "FAIL", f"{where}: {answer}", "start the broker, or set mqtt.host, mqtt.port and the login"
+    )
 
 
 def _check_database(config: Config) -> Finding:
@@ -137,7 +140,7 @@ def _check_cameras(config: Config) -> Finding:
         return Finding("camera", "FAIL", f"no answer within {CAMERA_TIMEOUT_S:.0f} s", "unplug and replug the camera")
     lines = "; ".join(done.stdout.split("\n")[:-1])
     if done.returncode:
-        return Finding("camera", "FAIL", lines or done.stderr.strip(), "check cable, power and `cameras` in the configuration")
+        return Finding("camera", "FAIL", lines or done.stderr.strip(), "check cable, power and `cameras` in the file")
     return Finding("camera", "OK", lines)
 
 

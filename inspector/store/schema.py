@@ -5,7 +5,7 @@ Numbers of the PLC contract that are unsigned 32-bit (`seq`, `trg`) need BigInte
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -59,7 +59,7 @@ class Base(DeclarativeBase):
     """All tables of the product."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
-    type_annotation_map = {datetime: UtcDateTime(), dict[str, Any]: JSON()}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime(), dict[str, Any]: JSON()}
 
 
 class Station(Base):
@@ -70,9 +70,7 @@ class Station(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(32), unique=True)
     boot: Mapped[int] = mapped_column(default=0)  # u16, +1 at each start of the worker
-    active_recipe_id: Mapped[int | None] = mapped_column(
-        ForeignKey("recipes.id", use_alter=True)
-    )
+    active_recipe_id: Mapped[int | None] = mapped_column(ForeignKey("recipes.id", use_alter=True))
     status: Mapped[dict[str, Any]] = mapped_column(default=dict)  # the last `state` and `hb`, for the dashboard
     seen_at: Mapped[datetime | None]  # when the worker last wrote `status`
 
