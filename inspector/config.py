@@ -1,4 +1,4 @@
-"""The configuration: one model, one file with only what differs from the defaults, errors with line numbers.
+"""The configuration: one model, a file with only what differs from the defaults, errors with line numbers.
 
 Light by design: importing it never imports torch, a camera or a database. `INSPECTOR_DATA_DIR` moves every file that the
 program writes; relative paths in a configuration file count from the folder of that file.
