@@ -1,0 +1,123 @@
+"""Pictures in and out: files and bytes to RGB, heat maps to look at. numpy and OpenCV only, so that every room may use it."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from inspector.errors import ImageError
+from inspector.types import ImageArray, MapArray
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+MIN_SIDE_PX = 16
+MAX_PIXELS = 100_000_000
+HEADER_BYTES = 64
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Files of `folder` with a picture's suffix, sorted by name.
+
+    Raises:
+        ImageError: the folder is missing or holds no picture.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"{folder} is not a folder; give a folder of pictures")
+    found = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ImageError(f"{folder} holds no picture ({', '.join(sorted(SUFFIXES))})")
+    return found
+
+
+def read_image(path: Path) -> ImageArray:
+    """Read a picture as RGB uint8 `[H, W, 3]`.
+
+    Raises:
+        ImageError: the file is missing, no picture, damaged, under 16 px or over 100 Mpx.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, name: str = "picture") -> ImageArray:
+    """Decode the bytes of a picture file to RGB uint8 `[H, W, 3]`.
+
+    Grey becomes RGB, alpha is dropped. 16-bit values are divided by 257, the same for every picture, never stretched:
+    a dark frame must stay dark.
+
+    Raises:
+        ImageError: as in `read_image`.
+    """
+    if not data:
+        raise ImageError(f"{name}: the file is empty")
+    if not _looks_like_a_picture(data):
+        raise ImageError(f"{name}: not a picture (PNG, JPEG, BMP, TIFF or WebP), whatever its name says")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ImageError(f"{name}: cannot be decoded: {error.err}") from error
+    if pixels is None:
+        raise ImageError(f"{name}: the picture is damaged and cannot be decoded")
+    height_px, width_px = pixels.shape[:2]
+    if min(height_px, width_px) < MIN_SIDE_PX:
+        raise ImageError(f"{name}: {width_px}×{height_px} px is too small; at least {MIN_SIDE_PX} px a side are needed")
+    if height_px * width_px > MAX_PIXELS:
+        raise ImageError(f"{name}: {width_px}×{height_px} px is too large; at most {MAX_PIXELS // 10**6} Mpx are allowed")
+    return _to_rgb8(pixels, name)
+
+
+def _looks_like_a_picture(data: bytes) -> bool:
+    head = data[:HEADER_BYTES]
+    magic = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")
+    return head.startswith(magic) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+
+def _to_rgb8(pixels: np.ndarray, name: str) -> ImageArray:
+    if pixels.dtype == np.uint16:
+        pixels = (pixels // 257).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise ImageError(f"{name}: {pixels.dtype} pixels; expected 8 or 16 bits a channel")
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
+    if channels not in codes:
+        raise ImageError(f"{name}: {channels} channels; expected grey, RGB or RGBA")
+    return cv2.cvtColor(pixels, codes[channels])
+
+
+def heat_map(anomaly_map: MapArray, image: ImageArray, threshold: float) -> ImageArray:
+    """Lay an anomaly map `[S, S]` over its picture: clear below half of `threshold`, red from 1.5 × `threshold` on."""
+    height_px, width_px = image.shape[:2]
+    scaled = cv2.resize(anomaly_map, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
+    level = np.clip((scaled / max(threshold, 1e-9) - 0.5), 0.0, 1.0).astype(np.float32)
+    colours = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_JET)[:, :, ::-1]
+    weight = np.minimum(level * 1.5, 0.65)[:, :, None]
+    return (image * (1.0 - weight) + colours * weight).astype(np.uint8)
+
+
+def shrink(image: ImageArray, max_side_px: int) -> ImageArray:
+    """Make a picture smaller so that its longer side is at most `max_side_px`; smaller ones come back as they are."""
+    height_px, width_px = image.shape[:2]
+    factor = max_side_px / max(height_px, width_px)
+    if factor >= 1.0:
+        return image
+    size = (max(1, round(width_px * factor)), max(1, round(height_px * factor)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def encode_png(image: ImageArray) -> bytes:
+    """The bytes of a PNG file; loses nothing."""
+    return _encode(".png", image, [])
+
+
+def encode_jpeg(image: ImageArray, quality: int = 90) -> bytes:
+    """The bytes of a JPEG file, for people; never scored."""
+    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def _encode(suffix: str, image: ImageArray, options: list[int]) -> bytes:
+    done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise ImageError(f"a picture of shape {image.shape} cannot be written as {suffix}")
+    return data.tobytes()
