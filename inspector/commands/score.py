@@ -1,0 +1,117 @@
+"""`inspector score`: score pictures against a folder of references; no database, broker or camera."""
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import Progress, track
+from rich.table import Table
+
+from inspector.commands.options import ConfigOption
+from inspector.config import load_config
+from inspector.errors import ImageError
+from inspector.images import encode_png, heat_map, list_images, read_image
+
+ReferencesOption = Annotated[Path, typer.Option("--references", "-r", help="Folder of pictures of good parts.")]
+ImagesArgument = Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")]
+JsonFileOption = Annotated[Path | None, typer.Option("--json", help="Write all numbers into this file.")]
+MapsOption = Annotated[Path | None, typer.Option("--maps", help="Write raw maps (.npy) and heat maps (.png) here.")]
+
+
+def score(
+    images: ImagesArgument,
+    references: ReferencesOption,
+    config: ConfigOption = None,
+    json_file: JsonFileOption = None,
+    maps: MapsOption = None,
+) -> None:
+    """Score pictures against references; exit code 1 if a picture could not be scored (its verdict is NONE).
+
+    Example: `inspector score --references good/ --json scores.json --maps maps/ suspects/`
+    """
+    from inspector.detection.detector import Detector
+    from inspector.detection.encoder import load_encoder
+
+    errors = Console(stderr=True)
+    paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
+    reference_paths = list_images(references)
+    pictures = [read_image(path) for path in reference_paths]
+    encoder = load_encoder(load_config(config).encoder)
+    with Progress(console=errors, transient=True) as bar:
+        task = bar.add_task("building the bank", total=1.0)
+        detector = Detector.from_references(
+            encoder,
+            pictures,
+            names=[path.name for path in reference_paths],
+            progress=lambda fraction, message: bar.update(task, completed=fraction, description=message),
+        )
+    if maps is not None:
+        maps.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for path, stem in zip(
+        track(paths, "scoring", console=errors, transient=True), _unique_stems(paths), strict=True
+    ):
+        rows.append(_row(detector, path, maps / stem if maps is not None else None))
+    if json_file is not None:
+        json_file.write_text(json.dumps({"encoder": encoder.name, "images": rows}, indent=1), encoding="utf-8")
+    calibration = detector.calibration
+    _show(rows, f"threshold {calibration.threshold:.4f} ({calibration.kind}, n={calibration.n}), encoder {encoder.name}")
+    raise typer.Exit(1 if any(row["verdict"] == "NONE" for row in rows) else 0)
+
+
+def _row(detector: Any, path: Path, target: Path | None) -> dict[str, Any]:
+    """One picture's entry; an unreadable one is NONE with its reason."""
+    try:
+        image = read_image(path)
+    except ImageError as error:
+        return {
+            "image": str(path),
+            "score": None,
+            "parts": None,
+            "threshold": detector.threshold,
+            "verdict": "NONE",
+            "regions": [],
+            "error": str(error),
+        }
+    inspection = detector.inspect([image])[0]
+    if target is not None:
+        np.save(target.with_name(target.name + ".npy"), inspection.anomaly_map)
+        picture = heat_map(inspection.anomaly_map, image, detector.pixel_threshold)
+        target.with_name(target.name + ".png").write_bytes(encode_png(picture))
+    finite = inspection.verdict.name != "NONE"
+    return {
+        "image": str(path),
+        "score": inspection.score if finite else None,
+        "parts": asdict(inspection.parts),
+        "threshold": inspection.threshold,
+        "verdict": inspection.verdict.name,
+        "regions": [asdict(region) for region in inspection.regions],
+    }
+
+
+def _unique_stems(paths: list[Path]) -> list[str]:
+    """A file name for each picture's map: its stem, made different where two pictures share it."""
+    count = Counter(path.stem for path in paths)
+    seen: Counter[str] = Counter()
+    stems = []
+    for path in paths:
+        seen[path.stem] += 1
+        stems.append(path.stem if count[path.stem] == 1 else f"{path.stem}-{seen[path.stem]}")
+    return stems
+
+
+def _show(rows: list[dict[str, Any]], caption: str) -> None:
+    table = Table(caption=caption, caption_justify="left")
+    for column in ("picture", "score", "verdict", "regions"):
+        table.add_column(column, justify="right" if column in ("score", "regions") else "left")
+    colours = {"OK": "green", "NG": "red", "UNDECIDED": "yellow", "NONE": "magenta"}
+    for row in rows:
+        value = "–" if row["score"] is None else f"{row['score']:.4f}"
+        verdict = f"[{colours[row['verdict']]}]{row['verdict']}[/]" + (f" {row['error']}" if "error" in row else "")
+        table.add_row(Path(row["image"]).name, value, verdict, str(len(row["regions"])))
+    Console().print(table)

@@ -1,0 +1,58 @@
+"""The threshold of a product from a handful of normal scores, and the verdict it leads to.
+
+With few good pictures and no bad ones no rate can be promised, so the step is called "provisional". The threshold is the
+median of leave-one-out scores plus a margin for their robust spread: never the largest or smallest score (one odd
+reference would move it at will), never a constant (scores of different encoders and products have different scales).
+"""
+
+from collections.abc import Sequence
+from math import isfinite
+
+import numpy as np
+
+from inspector.errors import CalibrationError
+from inspector.types import Calibration, Verdict
+
+PROVISIONAL = "provisional"
+MARGIN_SIGMAS = 3.0
+MAD_TO_SIGMA = 1.4826
+"""For normally distributed values σ = 1.4826 · MAD."""
+SIGMA_FLOOR_FRACTION = 0.06
+"""Equal-looking references must not give a margin of nothing: σ is at least this share of the median's size."""
+
+
+def calibrate(scores: Sequence[float], references: int) -> Calibration:
+    """Provisional threshold from normal scores; `references` is the n that is shown.
+
+    threshold = median + 3·(1 + 1/n)·σ, with σ = max(1.4826·MAD, 6 % of |median|); the factor (1 + 1/n) widens the margin
+    where the spread itself is known badly.
+
+    Raises:
+        CalibrationError: no score, or one that is not finite.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.size == 0 or references < 1:
+        raise CalibrationError("no normal score to calibrate with; give at least one reference")
+    if not np.isfinite(values).all():
+        raise CalibrationError("a normal score is not finite; check the encoder's precision and the references")
+    return Calibration(
+        kind=PROVISIONAL,
+        n=references,
+        threshold=robust_limit(values, references),
+        scores=tuple(float(value) for value in values),
+    )
+
+
+def robust_limit(values: np.ndarray, n: int) -> float:
+    """Median plus margin of normal values; see `calibrate`."""
+    median = float(np.median(values))
+    mad = float(np.median(np.abs(values - median)))
+    sigma = max(MAD_TO_SIGMA * mad, SIGMA_FLOOR_FRACTION * abs(median), 1e-6)
+    return median + MARGIN_SIGMAS * (1.0 + 1.0 / n) * sigma
+
+
+def decide(score: float, threshold: float) -> Verdict:
+    """OK below the threshold, NG from it on; NONE if one of the two is no finite number."""
+    if not (isfinite(score) and isfinite(threshold)):
+        return Verdict.NONE
+    return Verdict.OK if score < threshold else Verdict.NG

@@ -1,0 +1,47 @@
+"""From an anomaly map to defect regions in pixels of the camera's image. numpy and OpenCV only."""
+
+import cv2
+import numpy as np
+
+from inspector.types import MapArray, Region
+
+MAX_REGIONS = 16
+MIN_AREA_FRACTION = 0.0002
+PEAK_FRACTION = 0.7
+"""Where a map stays below its pixel threshold though the part is rejected, the region is what reaches this share of
+the peak: a rejected part must say where."""
+
+
+def find_regions(anomaly_map: MapArray, pixel_threshold: float, image_hw: tuple[int, int]) -> tuple[Region, ...]:
+    """Connected regions of `[S, S]` above the pixel threshold, the worst first, at most 16.
+
+    Args:
+        anomaly_map: raw map `[S, S]`.
+        pixel_threshold: raw level that normal pictures stay below.
+        image_hw: size of the camera's image in px.
+    """
+    peak = float(anomaly_map.max())
+    level = min(pixel_threshold, PEAK_FRACTION * peak) if peak > 0 else pixel_threshold
+    count, labels, stats, centroids = cv2.connectedComponentsWithStats((anomaly_map > level).astype(np.uint8), connectivity=8)
+    scale_y, scale_x = image_hw[0] / anomaly_map.shape[0], image_hw[1] / anomaly_map.shape[1]
+    regions = []
+    for label in range(1, count):
+        x, y, width, height, area = (int(value) for value in stats[label])
+        if area < MIN_AREA_FRACTION * anomaly_map.size:
+            continue
+        values = anomaly_map[y : y + height, x : x + width][labels[y : y + height, x : x + width] == label]
+        regions.append(
+            Region(
+                x_px=round(x * scale_x),
+                y_px=round(y * scale_y),
+                width_px=max(1, round(width * scale_x)),
+                height_px=max(1, round(height * scale_y)),
+                area_px=max(1, round(area * scale_x * scale_y)),
+                area_fraction=area / anomaly_map.size,
+                centroid_x_px=float((centroids[label][0] + 0.5) * scale_x),
+                centroid_y_px=float((centroids[label][1] + 0.5) * scale_y),
+                peak=float(values.max()),
+                mean_excess=float((values - level).mean()),
+            )
+        )
+    return tuple(sorted(regions, key=lambda region: -region.peak)[:MAX_REGIONS])
