@@ -1,0 +1,218 @@
+"""One engine factory for SQLite and PostgreSQL, and the migrations.
+
+SQLite: the write engine begins every transaction with BEGIN IMMEDIATE (SQLAlchemy's default lost concurrent updates without
+an error), the read engine is read-only; WAL, synchronous=FULL, busy_timeout. Errors of SQLAlchemy become StoreError here.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from inspector.errors import SchemaError, StoreError
+
+BUSY_TIMEOUT_MS = 5000
+JOURNAL_LIMIT_BYTES = 64 * 2**20
+
+
+class Store:
+    """A database: `write()` and `read()` give sessions that live for one short transaction."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        parsed = _parsed(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._writer = _engine(parsed, read_only=False)
+        self._reader = _engine(parsed, read_only=True)
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session in a write transaction: committed at the end, rolled back on any error.
+
+        Raises:
+            StoreError: the database is away, locked for longer than 5 s, full or damaged.
+        """
+        with _told(self.url), Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A read-only session; keep it short, since an open one lets the WAL grow.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        with _told(self.url), Session(self._reader, expire_on_commit=False) as session:
+            yield session
+
+    def checkpoint(self) -> None:
+        """Write the WAL back into the SQLite file and cut it to nothing; PostgreSQL looks after itself."""
+        if self.is_sqlite:
+            with _told(self.url), self._writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        self._writer.dispose()
+        self._reader.dispose()
+
+
+def open_store(url: str) -> Store:
+    """Open a database whose schema is that of this program.
+
+    Raises:
+        SchemaError: not upgraded, or newer than this program.
+        StoreError: it cannot be reached.
+    """
+    check(url)
+    return Store(url)
+
+
+def upgrade(url: str) -> tuple[str | None, str]:
+    """Make or upgrade the database; gives the revisions before and after.
+
+    Raises:
+        SchemaError: the database belongs to a newer program.
+        StoreError: it cannot be reached or changed.
+    """
+    parsed = _parsed(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        try:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{Path(parsed.database).parent}: cannot be made: {error.strerror}") from error
+    before = current_revision(url)
+    _refuse_newer(url, before)
+    config = _alembic()
+    engine = _engine(parsed, read_only=False)
+    try:
+        with _told(url), engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+    return before, head_revision()
+
+
+def check(url: str) -> None:
+    """Do nothing if the schema is that of this program.
+
+    Raises:
+        SchemaError: not upgraded, or newer.
+        StoreError: it cannot be reached.
+    """
+    revision = current_revision(url)
+    _refuse_newer(url, revision)
+    if revision != head_revision():
+        state = "is empty" if revision is None else f"has schema {revision}, but this program needs {head_revision()}"
+        raise SchemaError(f"the database {_shown(url)} {state}; run `inspector db upgrade`")
+
+
+def current_revision(url: str) -> str | None:
+    """Revision of the database, None if it has no schema yet."""
+    parsed = _parsed(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database and not Path(parsed.database).exists():
+        return None
+    engine = _engine(parsed, read_only=parsed.get_backend_name() == "sqlite")
+    try:
+        with _told(url), engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+
+
+def head_revision() -> str:
+    """Revision that this program writes."""
+    head = ScriptDirectory.from_config(_alembic()).get_current_head()
+    if head is None:
+        raise StoreError("the package `migrations` holds no versions; install the program again")
+    return head
+
+
+def _refuse_newer(url: str, revision: str | None) -> None:
+    script = ScriptDirectory.from_config(_alembic())
+    try:
+        if revision is not None:
+            script.get_revision(revision)
+    except CommandError as error:
+        raise SchemaError(
+            f"the database {_shown(url)} has schema {revision}, which this program does not know: it belongs to a newer "
+            "version. Update the program, or name another database."
+        ) from error
+
+
+def _alembic() -> AlembicConfig:
+    found = importlib.util.find_spec("migrations")
+    if found is None or not found.submodule_search_locations:
+        raise StoreError("the package `migrations` is missing; install the program again")
+    config = AlembicConfig()
+    config.set_main_option("script_location", next(iter(found.submodule_search_locations)))
+    return config
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError as error:
+        raise StoreError(f"database.url {url!r} is not an SQLAlchemy URL such as sqlite:///file.db") from error
+
+
+def _shown(url: str) -> str:
+    return _parsed(url).render_as_string(hide_password=True)
+
+
+def _engine(url: URL, *, read_only: bool) -> Engine:
+    try:
+        if url.get_backend_name() != "sqlite":
+            options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}}
+            engine = create_engine(url, **options)
+            return engine.execution_options(postgresql_readonly=True) if read_only else engine
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
+    except (NoSuchModuleError, ArgumentError, ImportError) as error:
+        raise StoreError(f"database.url: {error}") from error
+    _set_up_sqlite(engine, read_only=read_only)
+    return engine
+
+
+def _set_up_sqlite(engine: Engine, *, read_only: bool) -> None:
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # transactions are begun by _on_begin alone
+        pragmas = [f"busy_timeout={BUSY_TIMEOUT_MS}", "foreign_keys=ON"]
+        if read_only:
+            pragmas.append("query_only=ON")
+        else:
+            pragmas += ["journal_mode=WAL", "synchronous=FULL", f"journal_size_limit={JOURNAL_LIMIT_BYTES}"]
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Any) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    """SQLAlchemy's errors as one sentence of ours."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise StoreError(f"the database {_shown(url)} does not answer as it should: {cause}") from error
+
+
+def ping(store: Store) -> None:
+    """Raise StoreError if the database does not answer."""
+    with store.read() as session:
+        session.execute(text("SELECT 1"))

@@ -1,0 +1,100 @@
+"""The journal: verdict rows and outbox rows of a batch in one transaction, before anything is published."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from inspector.store.schema import InspectionRow, OutboxRow, RegionRow
+from inspector.types import Region
+
+
+@dataclass(frozen=True)
+class VerdictRecord:
+    """One verdict as it is stored; `messages` are (topic kind, JSON) pairs for the outbox, in order."""
+
+    boot: int
+    seq: int
+    trg: int
+    camera: str
+    frame_id: int
+    part: str
+    verdict: int
+    err: int
+    flg: int
+    recipe_id: int | None
+    score: float | None
+    threshold: float | None
+    roi: int
+    latency_ms: float
+    captured_at: datetime
+    detail: dict[str, Any] = field(default_factory=dict)
+    regions: tuple[Region, ...] = ()
+    messages: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class CommittedVerdict:
+    """Where a verdict lies: its row, and its outbox rows in the order of its messages."""
+
+    inspection_id: int
+    outbox_ids: tuple[int, ...]
+
+
+def commit_verdicts(session: Session, station_id: int, verdicts: Sequence[VerdictRecord]) -> list[CommittedVerdict]:
+    """Add the rows of a batch; the caller's transaction makes them durable together.
+
+    A second row of one identity (station, boot, seq) breaks the unique constraint: the whole batch is refused.
+    """
+    now = datetime.now(UTC)
+    rows = [_row(station_id, verdict) for verdict in verdicts]
+    session.add_all(rows)
+    session.flush()
+    outbox = [
+        [
+            OutboxRow(station_id=station_id, inspection_id=row.id, topic=topic, payload=payload, created_at=now)
+            for topic, payload in verdict.messages
+        ]
+        for row, verdict in zip(rows, verdicts, strict=True)
+    ]
+    for messages in outbox:
+        session.add_all(messages)
+    session.flush()
+    return [
+        CommittedVerdict(row.id, tuple(message.id for message in messages))
+        for row, messages in zip(rows, outbox, strict=True)
+    ]
+
+
+def _row(station_id: int, verdict: VerdictRecord) -> InspectionRow:
+    plain = {
+        name: getattr(verdict, name) for name in VerdictRecord.__dataclass_fields__ if name not in ("regions", "messages")
+    }
+    regions = [RegionRow(position=i, **asdict(region)) for i, region in enumerate(verdict.regions)]
+    return InspectionRow(station_id=station_id, regions=regions, **plain)
+
+
+def pending_outbox(session: Session, station_id: int, limit: int) -> list[OutboxRow]:
+    """The oldest messages that the broker has not acknowledged, in order."""
+    query = select(OutboxRow).where(OutboxRow.station_id == station_id).order_by(OutboxRow.id).limit(limit)
+    return list(session.scalars(query))
+
+
+def clear_outbox(session: Session, ids: Iterable[int]) -> None:
+    """Delete acknowledged messages."""
+    session.execute(delete(OutboxRow).where(OutboxRow.id.in_(list(ids))))
+
+
+def set_image_paths(session: Session, inspection_id: int, image_path: str | None, map_path: str | None) -> None:
+    row = session.get(InspectionRow, inspection_id)
+    if row is not None:
+        row.image_path, row.map_path = image_path, map_path
+
+
+def last_trigger(session: Session, station_id: int, camera: str) -> int:
+    """The trigger of the last stored verdict of a camera, 0 if there is none."""
+    query = select(InspectionRow.trg).where(InspectionRow.station_id == station_id, InspectionRow.camera == camera)
+    return session.scalar(query.order_by(InspectionRow.id.desc()).limit(1)) or 0

@@ -1,0 +1,158 @@
+"""Products, their recipe revisions, and the pictures they are made from."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, selectinload
+
+from inspector.errors import NotFoundError, StoreError, UsageError
+from inspector.images import encode_png
+from inspector.store.schema import Audit, Product, Recipe, ReferenceImage
+from inspector.types import Calibration, ImageArray
+
+MAX_U16 = 65_535
+MAX_REFERENCES = 200
+NAME = re.compile(r"^[^\W_][\w .+-]{0,63}$")
+
+
+def check_name(name: str) -> str:
+    """A product's name, stripped.
+
+    Raises:
+        UsageError: empty, over 64 characters, or with characters other than letters, digits, blank . + - _
+    """
+    name = name.strip()
+    if not NAME.match(name):
+        raise UsageError(
+            f"product name {name!r}: expected 1 to 64 letters, digits, blanks, '.', '+', '-' or '_', a letter or digit first"
+        )
+    return name
+
+
+def request_recipe(
+    session: Session,
+    data_path: Path,
+    name: str,
+    pictures: Sequence[tuple[str, ImageArray]],
+    *,
+    station_id: int | None,
+    who: str,
+    now: datetime,
+    status: str = "queued",
+) -> Recipe:
+    """Store pictures as a new revision of a product (made if it is new); the worker of the station builds it.
+
+    Raises:
+        UsageError: a bad name, no picture or more than 200.
+    """
+    name = check_name(name)
+    if not 1 <= len(pictures) <= MAX_REFERENCES:
+        raise UsageError(f"a recipe needs 1 to {MAX_REFERENCES} references, but {len(pictures)} were given")
+    product = session.scalar(select(Product).where(Product.name == name))
+    if product is None:
+        rcp = (session.scalar(select(func.max(Product.rcp))) or 0) + 1
+        product = Product(rcp=_u16(rcp, "products"), name=name, created_at=now)
+        session.add(product)
+        session.flush()
+    last_rev = session.scalar(select(func.max(Recipe.rev)).where(Recipe.product_id == product.id)) or 0
+    recipe = Recipe(
+        product=product,
+        rev=_u16(last_rev + 1, "revisions"),
+        status=status,
+        progress=0.0,
+        message="waits for the worker",
+        station_id=station_id,
+        created_at=now,
+        created_by=who,
+    )
+    session.add(recipe)
+    folder = Path("references") / str(product.rcp) / str(recipe.rev)
+    for position, (file_name, image) in enumerate(pictures):
+        recipe.references.append(_stored(data_path, folder, position, file_name, image))
+    session.add(Audit(at=now, who=who, action="teach", detail={"product": name, "rev": recipe.rev, "references": len(pictures)}))
+    session.flush()
+    return recipe
+
+
+def _stored(data_path: Path, folder: Path, position: int, name: str, image: ImageArray) -> ReferenceImage:
+    data = encode_png(image)
+    sha256 = hashlib.sha256(image.tobytes()).hexdigest()
+    path = folder / f"{position:03d}-{sha256[:8]}.png"
+    try:
+        (data_path / folder).mkdir(parents=True, exist_ok=True)
+        (data_path / path).write_bytes(data)
+    except OSError as error:
+        raise StoreError(f"{data_path / path}: cannot be written: {error.strerror}") from error
+    return ReferenceImage(position=position, name=Path(name).name[:255], path=path.as_posix(), sha256=sha256)
+
+
+def _u16(value: int, what: str) -> int:
+    if value > MAX_U16:
+        raise StoreError(f"the contract with the PLC has room for {MAX_U16} {what}; there are no more")
+    return value
+
+
+def list_products(session: Session) -> list[Product]:
+    """All products by name, with their revisions."""
+    return list(session.scalars(select(Product).options(selectinload(Product.recipes)).order_by(Product.name)))
+
+
+def find_product(session: Session, name: str) -> Product:
+    product = session.scalar(select(Product).where(Product.name == name.strip()))
+    if product is None:
+        known = ", ".join(session.scalars(select(Product.name).order_by(Product.name))) or "none yet"
+        raise NotFoundError(f"there is no product {name!r}; there are: {known}")
+    return product
+
+
+def find_recipe(session: Session, rcp: int, rev: int | None = None) -> Recipe | None:
+    """A ready revision of the product with that index; the newest one without `rev`. None if there is none."""
+    query = select(Recipe).join(Product).where(Product.rcp == rcp, Recipe.status == "ready")
+    if rev is not None:
+        query = query.where(Recipe.rev == rev)
+    return session.scalar(query.order_by(Recipe.rev.desc()).limit(1))
+
+
+def get_recipe(session: Session, recipe_id: int) -> Recipe:
+    recipe = session.get(Recipe, recipe_id)
+    if recipe is None:
+        raise NotFoundError(f"there is no recipe {recipe_id}")
+    return recipe
+
+
+def next_queued(session: Session, station_id: int) -> Recipe | None:
+    """The oldest recipe that waits to be built here, or that a killed worker left half built."""
+    query = select(Recipe).where(Recipe.station_id == station_id, Recipe.status.in_(("queued", "building")))
+    return session.scalar(query.order_by(Recipe.id).limit(1))
+
+
+def set_progress(session: Session, recipe_id: int, progress: float, message: str) -> None:
+    recipe = get_recipe(session, recipe_id)
+    recipe.status, recipe.progress, recipe.message = "building", progress, message
+
+
+def mark_failed(session: Session, recipe_id: int, message: str) -> None:
+    recipe = get_recipe(session, recipe_id)
+    recipe.status, recipe.message = "failed", message
+
+
+def mark_ready(
+    session: Session,
+    recipe_id: int,
+    *,
+    bank_path: str,
+    bank_sha256: str,
+    encoder: tuple[str, str],
+    calibration: Calibration,
+    now: datetime,
+) -> None:
+    """The bank is built; `encoder` is its name and fingerprint."""
+    recipe = get_recipe(session, recipe_id)
+    recipe.status, recipe.progress, recipe.message, recipe.built_at = "ready", 1.0, "", now
+    recipe.bank_path, recipe.bank_sha256 = bank_path, bank_sha256
+    recipe.encoder, recipe.encoder_fingerprint = encoder
+    recipe.threshold, recipe.calibration_kind, recipe.calibration_n = calibration.threshold, calibration.kind, calibration.n
