@@ -29,10 +29,14 @@ def put_defect(name: str, part: PartModel, rng: np.random.Generator) -> tuple[La
 
 def _paint(layer: Layer, coverage: Coverage, rgb: tuple[int, int, int], strength: float) -> None:
     """Lay a colour over the part where it is solid, in place."""
-    solid = (255 - layer[..., 3]).astype(np.float32) / 255
-    share = (coverage.astype(np.float32) * (strength / 255) * solid)[..., None]
+    share = (coverage.astype(np.float32) * (strength / 255) * _solid(layer))[..., None]
     mixed = layer[..., :3] * (1 - share) + np.array(rgb, np.float32) * share
     layer[..., :3] = np.rint(mixed).astype(np.uint8)
+
+
+def _solid(layer: Layer) -> npt.NDArray[np.float32]:
+    """Share 0..1 of material in each pixel `[H, W]`; the belt is darkest in the part's shadow, at about 90."""
+    return np.asarray(np.clip(1 - layer[..., 3] / np.float32(60), 0, 1), dtype=np.float32)
 
 
 def _swap(layer: Layer, other: Layer, coverage: Coverage) -> None:
@@ -119,8 +123,8 @@ def _stain(part: PartModel, rng: np.random.Generator) -> Layer:
         body = np.maximum(body, _filled(layer.shape, _blob(rng, drop, rng.uniform(2.5, 5), 0.1)))
     soft = cv2.GaussianBlur(body, (0, 0), 2.0).astype(np.float32) / 255
     rim = np.clip(soft * (1 - soft) * 4, 0, 1) * (body > 0)
-    solid = 1 - layer[..., 3:].astype(np.float32) / 255
-    tint = 1 - (1 - np.array(part.stain_rgb, np.float32)) * (soft * 0.78 + rim * 0.22)[..., None] * solid
+    share = ((soft * 0.78 + rim * 0.22) * _solid(layer))[..., None]
+    tint = 1 - (1 - np.array(part.stain_rgb, np.float32)) * share
     layer[..., :3] = np.rint(layer[..., :3] * np.clip(tint, 0, 1)).astype(np.uint8)
     return layer
 
@@ -167,9 +171,9 @@ def _misprint(part: PartModel, rng: np.random.Generator) -> Layer:
         box[y : y + height, x : x + width // 2] = 0
         _swap(layer, part.unprinted, box)
         return layer
-    angle = float(rng.uniform(5, 9) * rng.choice((-1, 1)))
+    angle = float(rng.uniform(8, 12) * rng.choice((-1, 1)))
     turn = cv2.getRotationMatrix2D((x + width / 2, y + height / 2), angle if width < 200 else angle / 3, 1.0)
-    turn[:, 2] = turn[:, 2] + rng.choice((-1, 1), 2) * rng.uniform((5, 3), (9, 6))
+    turn[:, 2] = turn[:, 2] + rng.choice((-1, 1), 2) * rng.uniform((6, 4), (10, 7))
     ink = part.unprinted[..., :3].astype(np.float32) - part.whole[..., :3]
     ink[box == 0] = 0
     moved = cv2.warpAffine(ink, turn, (layer.shape[1], layer.shape[0]))

@@ -1,8 +1,8 @@
 """What comes by at which trigger, and its picture: the part on the belt, under a lamp, before a noisy sensor.
 
 May import numpy, cv2, the parts and the defects. Three random streams that never meet: truth, pictures of the
-line, references. The truth has its own, so that it is known without drawing, and so that a good and a bad picture
-of one trigger differ by the defect alone.
+line, references. The truth has its own, so that it is known without drawing, and so that a good and a bad
+picture of one trigger differ by the defect alone.
 """
 
 from functools import lru_cache

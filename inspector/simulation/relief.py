@@ -27,7 +27,7 @@ class PartModel:
     """One kind of part as it lies under the camera, with all that a defect needs to know of it.
 
     `whole` is the good part, `bare` the same without its countable features, `unprinted` without its print,
-    `broken` what is seen where material broke away. All in px of the picture: `features` (x, y, radius),
+    `broken` what is seen where it broke. All in px of the picture: `features` (x, y, radius),
     `edges` (x, y) where material can break, `print_box` (x, y, width, height), `surface` (x, y) where dirt and
     scratches may lie.
     """
