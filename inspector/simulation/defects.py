@@ -35,7 +35,7 @@ def _paint(layer: Layer, coverage: Coverage, rgb: tuple[int, int, int], strength
 
 
 def _solid(layer: Layer) -> npt.NDArray[np.float32]:
-    """Share 0..1 of material in each pixel `[H, W]`; the belt is darkest in the part's shadow, at about 90."""
+    """Share 0..1 of material in each pixel `[H, W]`; the belt in the deepest shadow is at about 90."""
     return np.asarray(np.clip(1 - layer[..., 3] / np.float32(60), 0, 1), dtype=np.float32)
 
 
@@ -136,8 +136,14 @@ def _chip(part: PartModel, rng: np.random.Generator) -> Layer:
     radius = rng.uniform(15, 22)
     outline = _blob(rng, edge, radius, 0.20)
     fracture = _filled(layer.shape, _blob(rng, edge, radius + 5, 0.08))
-    _paint(layer, np.maximum(fracture, _filled(layer.shape, outline)), (96, 88, 82), 0.55)
-    _paint(layer, _line(layer.shape, np.vstack([outline, outline[:1]]), 3), (226, 220, 212), 0.55)
+    material = _soft(
+        np.where(cv2.absdiff(part.whole, part.broken).max(axis=2) > 40, np.uint8(255), np.uint8(0)), 0.7
+    )
+    red, green, blue = part.fracture_rgb
+    dull = (red * 7 // 10, green * 7 // 10, blue * 7 // 10)
+    _paint(layer, np.minimum(np.maximum(fracture, _filled(layer.shape, outline)), material), dull, 0.60)
+    rim = _line(layer.shape, np.vstack([outline, outline[:1]]), 4)
+    _paint(layer, np.minimum(rim, material), part.fracture_rgb, 0.85)
     _swap(layer, part.broken, _filled(layer.shape, outline))
     return layer
 

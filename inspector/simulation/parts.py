@@ -46,9 +46,10 @@ def _inked(light: Colour, ink: Plane, rgb: tuple[float, float, float], strength:
 
 def _belt_below(layer: Layer) -> Layer:
     """What is seen where the part has broken off: the belt, as light as close beside the part."""
-    beside = f32(layer[..., 3] > 60)
+    part = (layer[..., :3].max(axis=2) > 0).astype(np.uint8)
+    beside = 1.0 - f32(cv2.dilate(part, np.ones((3, 3), np.uint8)))
     light = cv2.GaussianBlur(layer[..., 3] * beside, (0, 0), 9) / (cv2.GaussianBlur(beside, (0, 0), 9) + 1e-3)
-    gone = np.where(beside[..., None] > 0, layer, np.uint8(0))
+    gone = np.zeros_like(layer)
     gone[..., 3] = np.where(beside > 0, layer[..., 3], np.clip(light, 0, 255).astype(np.uint8))
     return gone
 
@@ -99,6 +100,7 @@ def flange() -> PartModel:
         print_box=(320 - 42, 240 + 118, 84, 50),
         scratch_rgb=(250, 251, 255),
         stain_rgb=(0.52, 0.40, 0.24),
+        fracture_rgb=(214, 214, 220),
         surface=surface_points(whole, 9),
     )
 
@@ -159,6 +161,7 @@ def blister() -> PartModel:
         print_box=(320 - 186, 240 - 112, 372, 34),
         scratch_rgb=(58, 60, 66),
         stain_rgb=(0.48, 0.36, 0.20),
+        fracture_rgb=(248, 240, 230),
         surface=surface_points(whole, 9),
     )
 
@@ -202,6 +205,7 @@ def gear() -> PartModel:
         print_box=(320 - 36, 240 + 78, 72, 48),
         scratch_rgb=(255, 222, 178),
         stain_rgb=(0.34, 0.26, 0.20),
+        fracture_rgb=(255, 206, 138),
         surface=surface_points(whole, 9),
     )
 

@@ -27,9 +27,8 @@ class PartModel:
     """One kind of part as it lies under the camera, with all that a defect needs to know of it.
 
     `whole` is the good part, `bare` the same without its countable features, `unprinted` without its print,
-    `broken` what is seen where it broke. All in px of the picture: `features` (x, y, radius),
-    `edges` (x, y) where material can break, `print_box` (x, y, width, height), `surface` (x, y) where dirt and
-    scratches may lie.
+    `broken` what is seen where it broke. All in px: `features` (x, y, radius), `edges` (x, y) where material
+    can break, `print_box` (x, y, width, height), `surface` (x, y) where dirt and scratches may lie.
     """
 
     whole: Layer
@@ -41,6 +40,7 @@ class PartModel:
     print_box: tuple[int, int, int, int]
     scratch_rgb: tuple[int, int, int]
     stain_rgb: tuple[float, float, float]
+    fracture_rgb: tuple[int, int, int]
     surface: npt.NDArray[np.int32] = field(repr=False)
 
 
