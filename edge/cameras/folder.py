@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from inspector.images import list_images, read_image
-
 from edge.cameras.shutter import Clock, Shutter
 from edge.cameras.triggers import TriggerQueue
 from inspector.config import CameraConfig
 from inspector.errors import CameraLostError, ImageError
+from inspector.images import list_images, read_image
 from inspector.types import Frame
 
 
@@ -51,9 +50,7 @@ class FolderCamera:
 
     def _list(self) -> list[Path]:
         if not self._folder.is_dir():
-            raise CameraLostError(
-                f"camera {self.name}: the folder {self._folder} does not exist; correct `source`"
-            )
+            raise CameraLostError(f"camera {self.name}: the folder {self._folder} does not exist; correct `source`")
         try:
             paths = list_images(self._folder)
         except (ImageError, OSError) as error:

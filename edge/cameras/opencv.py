@@ -39,9 +39,7 @@ class _Grabber(threading.Thread):
     """The only thread that touches the capture; holds the newest shot; ends on `stop` or with the source."""
 
     def __init__(self, source: str, open_timeout_s: float, live: bool) -> None:
-        super().__init__(
-            name=f"grabber-{source}", daemon=True
-        )  # a hung driver must not keep the program alive
+        super().__init__(name=f"grabber-{source}", daemon=True)  # a hung driver must not keep the program alive
         self._source = source
         self._open_timeout_s = open_timeout_s
         self._live = live
@@ -71,13 +69,11 @@ class _Grabber(threading.Thread):
                 raise CameraLostError(f"{self._source} did not answer within {timeout_s:g} s")
 
     def take(self, not_before_monotonic_s: float, timeout_s: float) -> _Shot | None:
-        """The newest shot, grabbed no earlier than that and given once; None when a file has come to its end."""
+        """The newest shot, grabbed no earlier than that, given once; None when a file has come to its end."""
 
         def fresh() -> bool:
             shot = self._shot
-            return shot is not None and (
-                not self._live or shot.captured_monotonic_s >= not_before_monotonic_s
-            )
+            return shot is not None and (not self._live or shot.captured_monotonic_s >= not_before_monotonic_s)
 
         with self._changed:
             self._changed.wait_for(lambda: fresh() or self._ended is not None, timeout_s)
@@ -110,9 +106,7 @@ class _Grabber(threading.Thread):
         if not capture.isOpened():
             capture.release()
             raise CameraLostError(f"no camera at {self._source!r}; check cable and address")
-        capture.set(
-            cv2.CAP_PROP_CONVERT_RGB, 1
-        )  # at each connection: blue first, 8 bits, whatever the driver had
+        capture.set(cv2.CAP_PROP_CONVERT_RGB, 1)  # at each connection: blue first, 8 bits, whatever the driver had
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         with self._changed:
             self._opened = True
@@ -122,9 +116,7 @@ class _Grabber(threading.Thread):
     def _grab(self, capture: cv2.VideoCapture) -> None:
         while not self._stopping:
             found = capture.grab()
-            captured_monotonic_s = (
-                time.monotonic()
-            )  # as close to the exposure as cv2 lets us be: before decoding
+            captured_monotonic_s = time.monotonic()  # as close to the exposure as cv2 lets us be: before decoding
             found, picture = capture.retrieve() if found else (False, None)
             if not found or picture is None:
                 self._end(f"{self._source} gives no more frames; it was unplugged, or the stream has ended")
@@ -142,7 +134,7 @@ class _Grabber(threading.Thread):
 
 
 class OpenCvCamera:
-    """USB index (`0`) or address (`rtsp://…`): the newest frame once per period, or the first one after a trigger."""
+    """USB index (`0`) or address (`rtsp://…`): the newest frame once a period, or the first after a trigger."""
 
     def __init__(self, config: CameraConfig, triggers: TriggerQueue, clock: Clock) -> None:
         self.name = config.name

@@ -41,9 +41,7 @@ class BadFrameError(CameraError):
         captured_monotonic_s: float,
         failure: CameraError | None = None,
     ) -> None:
-        super().__init__(
-            f"camera {camera}: no usable picture of part {part_id or trigger or frame_id}: {reason}"
-        )
+        super().__init__(f"camera {camera}: no usable picture of part {part_id or trigger or frame_id}: {reason}")
         self.reason = reason
         self.frame_id = frame_id
         self.camera = camera

@@ -76,7 +76,7 @@ class Shutter:
         if due - now > timeout_s:
             self._clock.sleep(timeout_s)
             raise IdleLineError(
-                f"camera {self._camera}: the next frame is due in {due - now:.3g} s, not within {timeout_s:g} s"
+                f"camera {self._camera}: the next is due in {due - now:.3g} s, not within {timeout_s:g} s"
             )
         if due > now:
             self._clock.sleep(due - now)
@@ -84,9 +84,7 @@ class Shutter:
         self._due_monotonic_s = max(due, now - self._period_s) + self._period_s
         return Trigger(0)
 
-    def stamp(
-        self, trigger: Trigger, default_part_id: str, captured_monotonic_s: float | None = None
-    ) -> Exposure:
+    def stamp(self, trigger: Trigger, default_part_id: str, captured_monotonic_s: float | None = None) -> Exposure:
         """The exposure happens now, or happened at `captured_monotonic_s`."""
         self._frame_id += 1
         now = self._clock.monotonic_s()
@@ -97,8 +95,6 @@ class Shutter:
             camera=self._camera,
             part_id=trigger.part_id or default_part_id,
             trigger=trigger.trg,
-            captured_at=utc
-            if captured == now
-            else datetime.fromtimestamp(utc.timestamp() - (now - captured), UTC),
+            captured_at=utc if captured == now else datetime.fromtimestamp(utc.timestamp() - (now - captured), UTC),
             captured_monotonic_s=captured,
         )

@@ -22,14 +22,10 @@ class SimulatedCamera:
     `last_trigger` is the last trigger that has been recorded: the counter goes on behind it.
     """
 
-    def __init__(
-        self, config: CameraConfig, triggers: TriggerQueue, clock: Clock, last_trigger: int = 0
-    ) -> None:
+    def __init__(self, config: CameraConfig, triggers: TriggerQueue, clock: Clock, last_trigger: int = 0) -> None:
         self.name = config.name
         self._config = config
-        self._kinds = (
-            tuple(name.strip() for name in config.source.split(",") if name.strip()) or simulation.KINDS
-        )
+        self._kinds = tuple(name.strip() for name in config.source.split(",") if name.strip()) or simulation.KINDS
         self._shutter = Shutter(config, triggers, clock)
         self._last_trigger = last_trigger
         self._is_open = False
@@ -39,21 +35,15 @@ class SimulatedCamera:
         unknown = [kind for kind in self._kinds if kind not in simulation.KINDS]
         if unknown:
             known = ", ".join(simulation.KINDS)
-            raise CameraLostError(
-                f"camera {self.name}: cannot draw {', '.join(unknown)}; `source` may name {known}"
-            )
+            raise CameraLostError(f"camera {self.name}: cannot draw {', '.join(unknown)}; `source` may name {known}")
         for kind in self._kinds:
-            simulation.draw_references(
-                kind, 1
-            )  # renders what is drawn once per process, before the first part
+            simulation.draw_references(kind, 1)  # renders what is drawn once per process, before the first part
         self._is_open = True
 
     def read(self, timeout_s: float) -> Frame | None:
         """The picture of the part that passes by."""
         if not self._is_open:
-            raise CameraLostError(
-                f"camera {self.name}: the simulated line is not open; open it before reading"
-            )
+            raise CameraLostError(f"camera {self.name}: the simulated line is not open; open it before reading")
         trigger = self._shutter.wait(timeout_s)
         if not self._shutter.triggered:
             self._last_trigger = self._last_trigger % MAX_TRIGGER + 1  # a PLC's counter: 0 is never a part

@@ -50,5 +50,7 @@ class TriggerQueue:
             drained.append(trigger)
         return drained
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """How many triggers wait; not `len`, so that an empty queue is never taken for no queue."""
         return self._waiting.qsize()

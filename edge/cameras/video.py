@@ -38,18 +38,14 @@ class VideoCamera:
         """Raises CameraLostError when the file is missing or is no video."""
         self.close()
         if not self._path.is_file():
-            raise CameraLostError(
-                f"camera {self.name}: the video {self._path} does not exist; correct `source`"
-            )
+            raise CameraLostError(f"camera {self.name}: the video {self._path} does not exist; correct `source`")
         capture = cv2.VideoCapture(str(self._path))
         for _ in range(self._given):
             capture.grab()
         self._capture, self._next = capture, self._decode(capture)
         if self._next is None and self._given == 0:
             self.close()
-            raise CameraLostError(
-                f"camera {self.name}: {self._path} cannot be read as a video; is it damaged?"
-            )
+            raise CameraLostError(f"camera {self.name}: {self._path} cannot be read as a video; is it damaged?")
 
     def read(self, timeout_s: float) -> Frame | None:
         """The next frame of the file."""
@@ -81,7 +77,5 @@ class VideoCamera:
             return picture
         promised = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         if promised > self._given:
-            logger.warning(
-                "camera %s: %s ends after %d of %d frames", self.name, self._path, self._given, promised
-            )
+            logger.warning("camera %s: %s ends after %d of %d frames", self.name, self._path, self._given, promised)
         return None
