@@ -1,7 +1,7 @@
 """The messages of the contract: one pydantic model each is the only source of names, order, ranges and sizes.
 
-May import `codes`, errors and pydantic. The order of a model's fields is the order of the keys on the wire, so
-the binary form and the AsyncAPI document can be made from these models without a second table.
+May import `codes`, errors and pydantic. The order of a model's fields is the order of the keys on the wire:
+so the binary form and the AsyncAPI document need no second table.
 """
 
 import json
@@ -32,7 +32,7 @@ Part = Annotated[str, Field(max_length=PART_LENGTH, pattern=r"^[A-Za-z0-9_.:-]*$
 
 
 def sanitise_part(text: str) -> str:
-    """Make any text a part id of the contract: other characters become `_`, a long one ends in a hash of it all.
+    """Make any text a part id of the contract: other characters become `_`, a long one ends in a hash.
 
     A long id is never merely cut: two parts must not become one.
     """
@@ -208,7 +208,7 @@ class Heartbeat(Message):
 
 
 class RecipeMessage(Message):
-    """The active product on `recipe`; `hash` is that of its bank, `thr` the raw threshold, `since` UTC seconds."""
+    """The active product on `recipe`; `hash` is of its bank, `thr` the raw threshold, `since` UTC seconds."""
 
     limit_bytes: ClassVar[int] = 1024
     canonical: ClassVar[bool] = False
@@ -285,8 +285,8 @@ class Ack(Message):
 class CommandMessage(Message):
     """What every command has.
 
-    People write commands by hand and PLCs have their own code pages: blanks, another order of keys and text that is
-    not ASCII are read; what is not UTF-8 is read as the replacement character, which no part id keeps.
+    People write commands by hand and PLCs have their own code pages: blanks, another order of keys and other
+    text than ASCII are read; what is not UTF-8 becomes the replacement character, which no part id keeps.
     """
 
     limit_bytes: ClassVar[int] = 1024
@@ -352,7 +352,7 @@ COMMANDS: Mapping[str, type[CommandMessage]] = {
 
 @dataclass(frozen=True)
 class RefusedCommand:
-    """A command that cannot run: what its final answer says, and why for the log; `cid` is 0 if unreadable."""
+    """A command that cannot run: what its final answer says, and why; `cid` is 0 if unreadable."""
 
     cid: int
     code: AckCode

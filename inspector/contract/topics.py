@@ -1,6 +1,6 @@
 """The topics of the contract below one base `{prefix}/vis1`; standard library and errors only.
 
-Why a module of its own: no other module puts a topic together from strings, so that a renamed topic is one change.
+Why a module of its own: nothing else puts a topic together from strings, so that renaming one is one change.
 """
 
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ class Topics:
         return f"{self.base}/cmd/{name}"
 
     def kind(self, topic: str) -> str | None:
-        """What stands below the base (`result`, `cmd/trigger`); None for a topic that is not of this station."""
+        """What stands below the base (`result`, `cmd/trigger`); None for one that is not of this station."""
         rest = topic.removeprefix(self.base + "/")
         return None if rest == topic else rest
 
