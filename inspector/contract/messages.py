@@ -1,7 +1,7 @@
 """The messages of the contract: one pydantic model each is the only source of names, order, ranges and sizes.
 
-May import `codes`, errors and pydantic. The order of a model's fields is the order of the keys on the wire:
-so the binary form and the AsyncAPI document need no second table.
+May import `codes`, errors and pydantic. A model's fields stand in the order of the keys on the wire, so the
+binary form and the AsyncAPI document need no second table.
 """
 
 import json
