@@ -20,8 +20,10 @@ from types import TracebackType
 from typing import IO, Literal, Self
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from inspector.config import MqttConfig
+from inspector.contract.session import Identity, ProtocolRefusedError, Session
 from inspector.errors import BrokerError
 
 HOST = "127.0.0.1"
@@ -203,6 +205,24 @@ def _answers(port: int) -> bool:
     finally:
         client.disconnect()
         client.loop_stop()
+
+
+def probe_broker(config: MqttConfig) -> str | None:
+    """Log in once, as nobody in particular; None if the broker accepts it, else why not."""
+    try:
+        for protocol in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311):
+            session = Session(config, Identity("inspector-probe"), protocol, number=0, tell=lambda _event: None)
+            try:
+                session.open()
+            except ProtocolRefusedError as error:
+                problem = str(error)
+            else:
+                return None
+            finally:
+                session.close()
+    except BrokerError as error:
+        return str(error)
+    return problem
 
 
 async def _serve_amqtt(port: int, parent: int) -> None:
