@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
@@ -63,7 +64,7 @@ class BrokerLink:
         self._config = config
         self._identity = identity
         self._chance = chance
-        self._listeners: list[tuple[queue.Queue[Event], tuple[type[Event], ...]]] = []
+        self._listeners: list[tuple[queue.Queue[Any], tuple[type[Event], ...]]] = []
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._session: Session | None = None  # an accepted one, or None
@@ -94,9 +95,12 @@ class BrokerLink:
         session = self._session
         return session is not None and session.protocol == MQTTProtocolVersion.MQTTv5
 
-    def listen(self, *kinds: type[Event]) -> "queue.Queue[Event]":
-        """Give a queue that gets every event of these kinds; ask before `start()`, or some are missed."""
-        events: queue.Queue[Event] = queue.Queue(EVENT_QUEUE_SIZE)
+    def listen(self, *kinds: type[Event], into: "queue.Queue[Any] | None" = None) -> "queue.Queue[Any]":
+        """Give a queue (or use `into`) that gets every event of these kinds.
+
+        Ask before `start()`, or some are missed. An event that finds the queue full is dropped and counted.
+        """
+        events: queue.Queue[Any] = queue.Queue(EVENT_QUEUE_SIZE) if into is None else into
         self._listeners.append((events, kinds))
         return events
 
