@@ -283,7 +283,10 @@ def test_after_a_lost_connection_the_station_must_speak_again() -> None:
     assert gate.is_ready(0.3)
 
 
-@pytest.mark.parametrize("payload", [b"", b"{}", b"\xff", result(1, 1).replace(b'"v":1', b'"v":2'), result(1, 1) + b" "])
+GOOD = result(1, 1)
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b"\xff", GOOD.replace(b'"v":1', b'"v":2'), GOOD + b" "])
 def test_a_payload_that_is_no_result_is_counted_and_does_not_decide(payload: bytes) -> None:
     gate = ready_gate()
     gate.trigger(1, 0.0)
@@ -309,18 +312,15 @@ def test_what_is_open_when_the_plc_stops_is_rejected() -> None:
     assert gate.counts.rejected == 1
 
 
-def any_result(trg: int, seq: int, boot: int, verdict: tuple[int, int], flg: int, rcp: int) -> bytes:
-    return result(trg, seq, boot=boot, res=verdict[0], err=verdict[1], flg=flg, rcp=rcp)
-
-
+VERDICTS = [(1, 0), (1, 0), (1, 0), (0, 0), (2, 0), (3, 0), (0, 501), (2, 201)]
 RESULTS = st.builds(
-    any_result,
-    st.integers(0, 4),
-    st.sampled_from([1, 2, 3, 4, 5, 6, U32_MAX - 1, U32_MAX]),
-    st.sampled_from([6, 7, 7, 8]),
-    st.sampled_from([(1, 0), (1, 0), (1, 0), (0, 0), (2, 0), (3, 0), (0, 501), (2, 201)]),
-    st.sampled_from([0, 0, 0, 4, 8]),
-    st.sampled_from([RCP, RCP, RCP, 9]),
+    lambda verdict, **values: result(res=verdict[0], err=verdict[1], **values),
+    verdict=st.sampled_from(VERDICTS),
+    trg=st.integers(0, 4),
+    seq=st.sampled_from([1, 2, 3, 4, 5, 6, U32_MAX - 1, U32_MAX]),
+    boot=st.sampled_from([6, 7, 7, 8]),
+    flg=st.sampled_from([0, 0, 0, 4, 8]),
+    rcp=st.sampled_from([RCP, RCP, RCP, 9]),
 )
 STATES = st.builds(
     lambda code, boot, rcp: state(on=int(code > 0), st=code, boot=boot, rcp=rcp),

@@ -215,7 +215,9 @@ def test_each_command_reads_back_what_it_writes() -> None:
 
 
 def test_a_command_may_have_blanks_and_its_keys_in_any_order() -> None:
-    assert read_command("select_recipe", b'{ "rcp": 3, "cid": 9, "v": 1 }', retained=False) == SelectRecipe(cid=9, rcp=3)
+    command = read_command("select_recipe", b'{ "rcp": 3, "cid": 9, "v": 1 }', retained=False)
+
+    assert command == SelectRecipe(cid=9, rcp=3)
 
 
 @pytest.mark.parametrize(
