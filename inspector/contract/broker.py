@@ -163,6 +163,8 @@ def _refuse_used_port(port: int) -> None:
 
 def _write_mosquitto_config(folder: Path, port: int, password_file: Path | None) -> Path:
     lines = [f"listener {port} {HOST}", "persistence false", "log_dest stdout", "set_tcp_nodelay true"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        lines.append("user root")  # else it becomes a user who may not read the folder
     if password_file is None:
         lines.append("allow_anonymous true")
     else:

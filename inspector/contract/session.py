@@ -27,6 +27,8 @@ from inspector.errors import BrokerError
 log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S = 5.0
+MQTT5_ANSWER_TIMEOUT_S = 1.5
+"""Some brokers of MQTT 3.1.1 never answer a request of MQTT 5 with a will (amqtt 0.12); the other one is tried then."""
 CLOSE_TIMEOUT_S = 1.0
 MAX_UNACKNOWLEDGED = 100
 
@@ -167,7 +169,8 @@ class Session:
         except (OSError, ValueError) as error:
             raise BrokerError(f"cannot connect: {error}") from error
         self._client.loop_start()
-        self._wait_for(self._answered)
+        v5 = self.protocol == MQTTProtocolVersion.MQTTv5
+        self._wait_for(self._answered, MQTT5_ANSWER_TIMEOUT_S if v5 else ANSWER_TIMEOUT_S)
         reason = self._reason
         if reason is None:
             raise ProtocolRefusedError("no answer to the connection request")
@@ -177,7 +180,7 @@ class Session:
             raise BrokerError(f"refused: {reason}; check mqtt.username, mqtt.password_file and the broker's rights")
         if self._identity.subscriptions:
             self._client.subscribe(list(self._identity.subscriptions))
-            self._wait_for(self._subscribed)
+            self._wait_for(self._subscribed, ANSWER_TIMEOUT_S)
             if self.problem or not self._subscribed.is_set():
                 raise BrokerError(self.problem or "no answer to the subscription")
 
@@ -247,8 +250,8 @@ class Session:
         client.on_message = self._on_message
         return client
 
-    def _wait_for(self, answer: threading.Event) -> None:
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    def _wait_for(self, answer: threading.Event, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
         while not answer.wait(0.05) and not self.ended.is_set() and time.monotonic() < deadline:
             pass
 
