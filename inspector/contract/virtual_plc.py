@@ -119,6 +119,12 @@ class VirtualPlc:
         with self._changed:
             return self._gate.state
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a good part could pass now."""
+        with self._changed:
+            return self._gate.is_ready(time.monotonic())
+
     def trigger(self, part: str = "") -> int:
         """Trigger the next part over MQTT; gives its number.
 
