@@ -27,7 +27,7 @@ from inspector.errors import BrokerError
 log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S = 5.0
-MQTT5_ANSWER_TIMEOUT_S = 1.5
+MQTT5_ANSWER_TIMEOUT_S = 1.0
 """Some brokers of MQTT 3.1.1 never answer a request of MQTT 5 with a will (amqtt 0.12); the other one is tried then."""
 CLOSE_TIMEOUT_S = 1.0
 MAX_UNACKNOWLEDGED = 100

@@ -27,7 +27,7 @@ from inspector.contract.session import Connected, Identity, Received, Will
 from inspector.contract.topics import Topics
 from inspector.contract.virtual_plc import PlcSettings, VirtualPlc
 from inspector.errors import BrokerError
-from tests.brokers import TestBroker, Witness, wait_until
+from tests.brokers import KINDS, TestBroker, Witness, wait_until
 
 Judge = Callable[[Trigger], dict[str, Any] | None]
 
@@ -146,6 +146,7 @@ def test_good_parts_pass_bad_ones_do_not_and_each_trigger_is_decided_once(
     assert all(0 < decision.latency_s < 1 for decision in plc.decisions.values())
 
 
+@pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
 def test_parts_without_an_answer_are_rejected_by_the_plcs_own_timer(station: PlayedStation, plc: VirtualPlc) -> None:
     station.judge = lambda _trigger: None
     plc.wait_ready()
@@ -156,6 +157,7 @@ def test_parts_without_an_answer_are_rejected_by_the_plcs_own_timer(station: Pla
     assert (plc.counts.missing, plc.counts.rejected, plc.counts.accepted) == (2, 2, 0)
 
 
+@pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
 def test_the_product_is_changed_by_command_and_only_the_new_one_passes(
     station: PlayedStation, plc: VirtualPlc
 ) -> None:
@@ -170,6 +172,7 @@ def test_the_product_is_changed_by_command_and_only_the_new_one_passes(
     assert [plc.decisions[trg].reason for trg in (1, 2)] == [Reason.OK, Reason.WRONG_RECIPE]
 
 
+@pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
 def test_a_product_that_the_station_does_not_know_is_an_error_and_nothing_passes(
     station: PlayedStation, plc: VirtualPlc
 ) -> None:
@@ -183,7 +186,7 @@ def test_a_product_that_the_station_does_not_know_is_an_error_and_nothing_passes
 
 
 def test_ping_gets_the_final_answer_and_a_silent_station_is_an_error(config: MqttConfig, plc: VirtualPlc) -> None:
-    with pytest.raises(BrokerError, match="waited in vain for a ready station.*last state: none"):
+    with pytest.raises(BrokerError, match=r"waited in vain for a ready station.*last state: none"):
         plc.wait_ready(0.3)
     station = PlayedStation(config, lambda _trigger: {}).start()
     wait_until(lambda: plc.state is not None)
@@ -223,6 +226,7 @@ def test_a_retained_command_is_refused_by_the_reader_of_commands(broker: TestBro
     injector.close()
 
 
+@pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
 def test_duplicates_are_dropped_and_counted(station: PlayedStation, plc: VirtualPlc) -> None:
     plc.wait_ready()
     plc.trigger()
@@ -235,6 +239,7 @@ def test_duplicates_are_dropped_and_counted(station: PlayedStation, plc: Virtual
     assert plc.counts.accepted == 1
 
 
+@pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
 def test_a_station_without_heartbeat_lets_nothing_pass(station: PlayedStation, plc: VirtualPlc) -> None:
     plc.wait_ready()
     station.beats = False
@@ -278,6 +283,7 @@ def test_the_plc_survives_a_broker_that_is_killed_and_lets_nothing_pass_meanwhil
     assert [plc.decisions[trg].reason for trg in (1, 2)] == [Reason.MISSING, Reason.OK]
 
 
+@pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
 def test_each_decision_is_told_once_in_order(config: MqttConfig, station: PlayedStation) -> None:
     told: list[int] = []
     settings = PlcSettings(first_trigger=4294967294)

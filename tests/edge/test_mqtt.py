@@ -196,6 +196,7 @@ def test_a_missing_certificate_is_said_at_once(tmp_path: Path) -> None:
         MqttLink(config, STATE)
 
 
+@pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
 def test_a_dead_network_thread_is_noticed_and_replaced(
     broker: TestBroker, link_to: Callable[..., MqttLink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +227,7 @@ def test_without_a_broker_the_link_goes_on_trying_and_stops_when_told() -> None:
     assert not link.is_connected
 
 
+@pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
 def test_a_full_queue_of_events_drops_and_counts_instead_of_blocking(
     broker: TestBroker, link_to: Callable[..., MqttLink]
 ) -> None:
@@ -241,6 +243,7 @@ def test_a_full_queue_of_events_drops_and_counts_instead_of_blocking(
     assert link.is_connected
 
 
+@pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
 def test_publishing_from_many_threads_never_exceeds_what_the_broker_allows(
     broker: TestBroker, link_to: Callable[..., MqttLink]
 ) -> None:
