@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from inspector.contract.codes import Flag
@@ -312,36 +312,42 @@ def test_what_is_open_when_the_plc_stops_is_rejected() -> None:
     assert gate.counts.rejected == 1
 
 
-VERDICTS = [(1, 0), (1, 0), (1, 0), (0, 0), (2, 0), (3, 0), (0, 501), (2, 201)]
+DEVIATIONS: list[dict[str, Any]] = [
+    {},
+    {},
+    {},
+    *({"boot": boot} for boot in (6, 8)),
+    *({"res": res, "err": err} for res, err in ((0, 0), (2, 0), (3, 0), (0, 501), (2, 201))),
+    *({"flg": flg} for flg in (4, 8, 64)),
+    {"rcp": 9},
+    {"trg": 0},
+]
 RESULTS = st.builds(
-    lambda verdict, **values: result(res=verdict[0], err=verdict[1], **values),
-    verdict=st.sampled_from(VERDICTS),
-    trg=st.integers(0, 4),
-    seq=st.sampled_from([1, 2, 3, 4, 5, 6, U32_MAX - 1, U32_MAX]),
-    boot=st.sampled_from([6, 7, 7, 8]),
-    flg=st.sampled_from([0, 0, 0, 4, 8]),
-    rcp=st.sampled_from([RCP, RCP, RCP, 9]),
+    lambda trg, seq, deviation: result(**{"trg": trg, "seq": seq, **deviation}),
+    st.integers(1, 2),
+    st.sampled_from([1, 2, 3, 4, 5, 6, U32_MAX - 1, U32_MAX]),
+    st.sampled_from(DEVIATIONS),
 )
 STATES = st.builds(
     lambda code, boot, rcp: state(on=int(code > 0), st=code, boot=boot, rcp=rcp),
-    st.sampled_from([0, 5, 7, 7, 8]),
-    st.sampled_from([6, 7, 7, 8]),
+    st.sampled_from([7, 7, 5, 0, 8]),
+    st.sampled_from([7, 7, 6, 8]),
     st.sampled_from([RCP, RCP, 9]),
 )
 HEARTBEATS = (heartbeat(6), heartbeat(7), heartbeat(8))
 STEPS = st.one_of(
-    st.tuples(st.just("trigger"), st.integers(1, 4), st.booleans()),
+    st.tuples(st.just("trigger"), st.integers(1, 2), st.just(False)),
     st.tuples(st.just("result"), RESULTS, st.booleans()),
     st.tuples(st.just("result"), RESULTS, st.just(False)),
     st.tuples(st.just("state"), STATES, st.booleans()),
     st.tuples(st.just("hb"), st.sampled_from(HEARTBEATS), st.booleans()),
-    st.tuples(st.just("wait"), st.sampled_from([0.01, 0.3, 1.0, 4.0]), st.booleans()),
+    st.tuples(st.just("wait"), st.sampled_from([0.01, 0.3, 0.6, 4.0]), st.booleans()),
     st.tuples(st.sampled_from(["result", "state", "hb"]), st.binary(max_size=40), st.booleans()),
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(STEPS, max_size=60))
+@given(st.lists(STEPS, min_size=10, max_size=60))
 def test_whatever_comes_each_trigger_has_one_decision_and_only_a_fresh_matching_ok_passes(steps: list[Any]) -> None:
     gate, now = ready_gate(timeout_s=0.5), 0.0
     opened: dict[int, float] = {}
@@ -352,7 +358,7 @@ def test_whatever_comes_each_trigger_has_one_decision_and_only_a_fresh_matching_
         made: list[Decision] = []
         if kind == "wait":
             now += what
-            made = gate.poll(now)
+            made = gate.poll(now) if retained else []  # a cycle may be late
         elif kind == "trigger":
             if what not in opened:
                 gate.trigger(what, now)
@@ -377,4 +383,5 @@ def test_whatever_comes_each_trigger_has_one_decision_and_only_a_fresh_matching_
                 assert now - heard[passed.boot] <= 3.0
                 assert (passed.boot, passed.seq) not in used
                 used.add((passed.boot, passed.seq))
+    event(f"accepted {min(gate.counts.accepted, 3)}")
     assert decided + len(gate.close(now)) == gate.counts.triggers == gate.counts.accepted + gate.counts.rejected

@@ -143,6 +143,16 @@ def test_rows_the_store_could_not_delete_are_given_again_for_deletion_and_not_se
     assert lanes.take_acknowledged() == [1]
 
 
+def test_a_row_that_is_being_deleted_is_not_sent_again(lanes: Lanes, wire: Wire) -> None:
+    lanes.replace_rows([OutboxMessage(1, "detail", "{}")], complete=True)
+    lanes.pump_records(0.0, wire.send)
+    lanes.acknowledge(wire.sent[0][0], True, 0.1)
+    assert lanes.take_acknowledged() == [1]
+    lanes.pump_records(0.2, wire.send)
+
+    assert len(wire.sent) == 1
+
+
 def test_a_result_row_that_nobody_offered_is_sent_as_late_after_a_whole_window(lanes: Lanes, wire: Wire) -> None:
     lanes.replace_rows([result_row(1)], complete=True)
     for now in (0.0, 1.0, WINDOW_S - 0.01):
