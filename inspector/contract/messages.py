@@ -253,6 +253,9 @@ class Detail(Message):
     rev: U16
     score: Finite | None
     threshold: Finite | None
+    calibration: Annotated[str, Field(max_length=16)] = ""
+    calibration_n: Annotated[int, Field(ge=0)] = 0
+    reason: Annotated[str, Field(max_length=200)] = ""
     parts: dict[str, Finite | None] = {}
     branches: list[str] = []
     regions: list[DetailRegion] = []
