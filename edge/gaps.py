@@ -1,7 +1,7 @@
 """Gaps in the PLC's trigger counter: which parts passed by unseen. No thread of its own, no clock.
 
-May import the contract's codes. Each part that the PLC counted gets a verdict; one that the station was not awake for, or
-had no room for, gets NONE when its absence shows: at the next trigger, or when the line is idle again.
+May import the contract's codes. Each part that the PLC counted gets a verdict; one that the station was not awake for,
+or had no room for, gets NONE when its absence shows: at the next trigger, or when the line is idle again.
 """
 
 import threading

@@ -1,0 +1,249 @@
+"""One thread per camera: reads frames, opens parts, puts them into the inbox; connects again when a camera is lost.
+
+May import the cameras, the sans-IO parts of the worker and the contract's codes. Whatever a camera does, each part that
+passed by is owed one verdict, and the other cameras go on.
+"""
+
+import logging
+import random
+import threading
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edge.announcer import Pulse
+from edge.buffers import Inbox
+from edge.cameras import BadFrameError, Camera, Clock, IdleLineError, TriggerQueue, make_camera
+from edge.deadlines import Deadlines
+from edge.gaps import Missed, TriggerGaps
+from edge.parts import Part, part_of_frame
+from edge.state import Station
+from inspector.config import CameraConfig
+from inspector.contract.codes import ErrorCode
+from inspector.contract.link import backoff_s
+from inspector.contract.messages import sanitise_part
+from inspector.errors import CameraError, CameraLostError, CameraTimeoutError
+from inspector.types import Frame
+
+log = logging.getLogger(__name__)
+
+IDLE_READ_S = 0.5
+LOST_AFTER_TIMEOUTS = 3
+HUNG_FACTOR = 2.0
+
+
+class Intake:
+    """Opens parts for the capture threads: the start of each part's way."""
+
+    def __init__(self, station: Station, deadlines: Deadlines, inbox: Inbox, pulse: Pulse, deadline_s: float) -> None:
+        self._station = station
+        self._deadlines = deadlines
+        self._inbox = inbox
+        self._pulse = pulse
+        self._deadline_s = deadline_s
+
+    def frame(self, frame: Frame) -> None:
+        """A picture of a part."""
+        self._pulse.new_frame(frame.captured_monotonic_s)
+        epoch = self._station.snapshot.epoch
+        self._put(lambda number: part_of_frame(frame, number=number, epoch=epoch, deadline_s=self._deadline_s))
+
+    def refused_frame(self, frame: Frame, failure: ErrorCode, reason: str) -> None:
+        """A picture that must not be scored."""
+        epoch = self._station.snapshot.epoch
+        self._put(
+            lambda number: part_of_frame(frame, number=number, epoch=epoch, deadline_s=self._deadline_s).fail(
+                failure, reason
+            )
+        )
+
+    def bad_frame(self, error: BadFrameError) -> None:
+        """A part without a usable picture."""
+        lost = isinstance(error.failure, CameraLostError)
+        failure = ErrorCode.CAMERA_LOST if lost else ErrorCode.FRAME_TIMEOUT
+        self._open_failed(
+            (error.camera, error.frame_id, error.part_id, error.trigger),
+            (error.captured_at, error.captured_monotonic_s),
+            failure,
+            error.reason,
+        )
+
+    def missed(self, camera: str, missed: Sequence[Missed], reason: str) -> None:
+        """Triggers without a frame."""
+        for miss in missed:
+            seen = (datetime.now(UTC), time.monotonic())
+            self._open_failed((camera, 0, miss.part_id, miss.trg), seen, miss.failure, reason)
+
+    def _open_failed(
+        self, who: tuple[str, int, str, int], seen: tuple[datetime, float], failure: ErrorCode, reason: str
+    ) -> None:
+        camera, frame_id, part_id, trigger = who
+        epoch = self._station.snapshot.epoch
+        self._put(
+            lambda number: Part(
+                number=number,
+                camera=camera,
+                frame_id=frame_id,
+                part_id=sanitise_part(part_id),
+                trigger=trigger,
+                captured_at=seen[0],
+                captured_monotonic_s=seen[1],
+                deadline_monotonic_s=seen[1] + self._deadline_s,
+                epoch=epoch,
+                image=None,
+                failure=failure,
+                reason=reason,
+            )
+        )
+
+    def _put(self, make: Callable[[int], Part]) -> None:
+        evicted = self._inbox.put(self._deadlines.open(make))
+        if evicted is not None:
+            log.warning("the queue is full: part %s of %s is given up", evicted.part_id, evicted.camera)
+
+
+class CaptureThread:
+    """Reads one camera until it is stopped or its source ends."""
+
+    def __init__(self, config: CameraConfig, intake: Intake, station: Station, *, last_trigger: int) -> None:
+        self.name = config.name
+        self.triggers = TriggerQueue()
+        self.gaps = TriggerGaps(last_trigger)
+        self.ended = threading.Event()
+        """Set when the source has come to its end, or the thread was stopped."""
+        self.frames = 0
+        self.problem = ""
+        self._config = config
+        self._intake = intake
+        self._station = station
+        self._stopping = threading.Event()
+        self._camera: Camera = make_camera(
+            config, self.triggers, last_trigger=last_trigger, clock=Clock(sleep=self._sleep)
+        )
+        self._reading_since_monotonic_s: float | None = None
+        self._checksum: int | None = None
+        # An idle line is asked often, so that it hears when it has to stop.
+        self._read_s = min(config.timeout_s, IDLE_READ_S) if config.trigger == "mqtt" else config.timeout_s
+        self._is_live = config.kind == "opencv" and not Path(config.source).is_file()
+        self._thread = threading.Thread(target=self._run, name=f"capture-{config.name}", daemon=True)
+
+    @property
+    def triggered(self) -> bool:
+        return self._config.trigger == "mqtt"
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; `join` waits for it."""
+        self._stopping.set()
+
+    def join(self) -> None:
+        """Wait for the thread (a camera may hang: not for ever) and account for triggers that nobody read."""
+        self._thread.join(self._config.timeout_s + 2.0)
+        left = [Missed(trigger.trg, trigger.part_id, ErrorCode.ABORTED) for trigger in self.triggers.drain()]
+        self._intake.missed(self.name, [*left, *self.gaps.flush()], "the station stops")
+
+    def watch(self, now_monotonic_s: float) -> None:
+        """Called by another thread: a driver that does not come back is told as a frame time-out."""
+        since = self._reading_since_monotonic_s
+        limit_s = HUNG_FACTOR * self._config.timeout_s + IDLE_READ_S
+        if since is not None and now_monotonic_s - since > limit_s and not self.ended.is_set():
+            self._alarm(ErrorCode.FRAME_TIMEOUT, f"camera {self.name} does not come back from reading")
+
+    def _sleep(self, duration_s: float) -> None:
+        self._stopping.wait(duration_s)
+
+    def _run(self) -> None:
+        attempt = 0
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._camera.open()
+                    self._clear_alarm()
+                    attempt = 0
+                    if self._read_until_lost():
+                        return
+                except CameraError as error:
+                    self._alarm(ErrorCode.CAMERA_LOST, str(error))
+                except Exception as error:  # a driver may raise anything; this camera must come back, others go on
+                    log.exception("camera %s failed in an unexpected way", self.name)
+                    self._alarm(ErrorCode.CAMERA_LOST, str(error))
+                self._camera.close()
+                self._stopping.wait(backoff_s(attempt, random.random()))  # noqa: S311 - a pause, not a secret
+                attempt += 1
+        finally:
+            self._camera.close()
+            self.ended.set()
+
+    def _read_until_lost(self) -> bool:
+        """True when the source is at its end or the thread is stopped; raises CameraError when it is lost."""
+        timeouts = 0
+        while not self._stopping.is_set():
+            self._reading_since_monotonic_s = time.monotonic()  # before the read, which may never come back
+            try:
+                frame = self._camera.read(self._read_s)
+            except IdleLineError:
+                self._intake.missed(self.name, self.gaps.flush(), "more triggers came than could be taken")
+                self._clear_alarm()
+                continue
+            except BadFrameError as error:
+                self._account_for(error.trigger)
+                self._intake.bad_frame(error)
+                log.warning("%s", error)
+                continue
+            except CameraTimeoutError as error:
+                timeouts += 1
+                self._alarm(ErrorCode.FRAME_TIMEOUT, str(error))
+                if timeouts >= LOST_AFTER_TIMEOUTS:
+                    raise
+                continue
+            finally:
+                self._reading_since_monotonic_s = None
+            if frame is None:
+                log.info("camera %s has come to its end", self.name)
+                return True
+            timeouts = 0
+            self._clear_alarm()
+            self._take(frame)
+        return True
+
+    def _take(self, frame: Frame) -> None:
+        self.frames += 1
+        self._account_for(frame.trigger)
+        if self._is_frozen(frame):
+            self._intake.refused_frame(
+                frame, ErrorCode.FROZEN_FRAME, "the picture is the same as the last one, bit by bit"
+            )
+        else:
+            self._intake.frame(frame)
+
+    def _account_for(self, trigger: int) -> None:
+        """Give the triggers before this one, that nothing was seen of, their verdicts first."""
+        step = self.gaps.seen(trigger)
+        if step.reset:
+            log.warning("camera %s: the PLC's counter jumped to %d; taken as a reset", self.name, trigger)
+        if step.missed:
+            log.warning("camera %s: %d triggers were missed before %d", self.name, len(step.missed), trigger)
+        self._intake.missed(self.name, step.missed, "the trigger passed by unseen")
+
+    def _is_frozen(self, frame: Frame) -> bool:
+        """A sensor has noise: two equal pictures in a row come from a camera that has stopped seeing."""
+        if not self._is_live:
+            return False
+        last, self._checksum = self._checksum, zlib.crc32(frame.image.data)
+        return self._checksum == last
+
+    def _alarm(self, err: ErrorCode, problem: str) -> None:
+        if problem != self.problem:
+            log.error("%s", problem)
+            self.problem = problem
+        self._station.set_camera(self.name, err)
+
+    def _clear_alarm(self) -> None:
+        if self.problem:
+            log.warning("camera %s is back", self.name)
+            self.problem = ""
+        self._station.set_camera(self.name, ErrorCode.NONE)

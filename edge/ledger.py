@@ -1,0 +1,106 @@
+"""Commits verdicts before they are published, and keeps them when the database fails.
+
+May import the store's journal, `verdicts` and `state`. What cannot be committed goes out as NONE (8xx), never as OK,
+and waits here until the database is back; then the rows say what the PLC was told.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from edge.state import Station
+from edge.verdicts import Statement
+from inspector.contract.codes import ErrorCode
+from inspector.errors import StationError, StoreError
+from inspector.store import journal
+from inspector.store.journal import CommittedVerdict, VerdictRecord
+from inspector.store.schema import InspectionRow
+from inspector.store.writer import StoreWriter
+
+log = logging.getLogger(__name__)
+
+COMMIT_TIMEOUT_S = 2.0
+RETRY_S = 1.0
+MAX_BACKLOG = 20_000
+CHUNK = 200
+
+
+class Ledger:
+    """Used by the inference thread alone."""
+
+    def __init__(self, writer: StoreWriter, station_id: int, station: Station) -> None:
+        self._writer = writer
+        self._station_id = station_id
+        self._station = station
+        self._backlog: deque[VerdictRecord] = deque()
+        self._retry_at = 0.0
+
+    def __len__(self) -> int:
+        """Verdicts that are not in the database yet."""
+        return len(self._backlog)
+
+    def commit(self, statements: Sequence[Statement]) -> list[tuple[Statement, CommittedVerdict | None]]:
+        """Store the verdicts of a batch together; what comes back is what may be published.
+
+        Raises:
+            StationError: the database is away and no more verdicts can be kept.
+        """
+        if not self._backlog:
+            try:
+                records = [statement.record(time.monotonic()) for statement in statements]
+                committed = self._writer.call(
+                    lambda session: journal.commit_verdicts(session, self._station_id, records),
+                    urgent=True,
+                    timeout_s=COMMIT_TIMEOUT_S,
+                )
+                return list(zip(statements, committed, strict=True))
+            except StoreError as error:
+                self._close_books(str(error))
+            except Exception as error:  # whatever stops a commit must stop the OK
+                log.exception("a commit failed in an unexpected way")
+                self._close_books(str(error))
+        if len(self._backlog) + len(statements) > MAX_BACKLOG:
+            raise StationError(f"the database is away and {MAX_BACKLOG} verdicts wait; the station stops")
+        failed = [statement.not_stored() for statement in statements]
+        self._backlog.extend(statement.record(time.monotonic()) for statement in failed)
+        return [(statement, None) for statement in failed]
+
+    def _close_books(self, reason: str) -> None:
+        log.error("verdicts cannot be stored, parts get NONE (%d): %s", ErrorCode.STORAGE, reason)
+        self._station.fail(ErrorCode.STORAGE)
+        self._retry_at = time.monotonic() + RETRY_S
+
+    def retry(self, now_monotonic_s: float) -> None:
+        """Bring in what waits, once a second; the station recovers when all of it is stored."""
+        if not self._backlog or now_monotonic_s < self._retry_at:
+            return
+        while self._backlog:
+            chunk = [self._backlog[place] for place in range(min(CHUNK, len(self._backlog)))]
+            try:
+                self._writer.call(partial(self._settle, chunk), urgent=True, timeout_s=COMMIT_TIMEOUT_S)
+            except Exception as error:  # noqa: BLE001 - the same as in commit, and told once a second
+                log.warning("%d verdicts still wait for the database: %s", len(self._backlog), error)
+                self._retry_at = time.monotonic() + RETRY_S
+                return
+            for _ in chunk:
+                self._backlog.popleft()
+        log.warning("the database is back and has all verdicts")
+        self._station.recover()
+
+    def _settle(self, records: list[VerdictRecord], session: Session) -> None:
+        # A commit that was given up on may have come through after all; its row would tell another story than the
+        # PLC heard.
+        for record in records:
+            session.execute(
+                delete(InspectionRow).where(
+                    InspectionRow.station_id == self._station_id,
+                    InspectionRow.boot == record.boot,
+                    InspectionRow.seq == record.seq,
+                )
+            )
+        journal.commit_verdicts(session, self._station_id, records)

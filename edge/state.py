@@ -1,0 +1,173 @@
+"""The station's state machine after OPC 40100-1, and the snapshot that each batch is judged by. No thread, no clock.
+
+May import the contract and the detector. Every change counts the epoch on: a part is scored only if it was seen and is
+answered under one and the same epoch, so that nothing seen before a product change can get a verdict after it.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from inspector.contract.codes import ErrorCode, StationMode, StationState
+from inspector.contract.messages import RecipeMessage, State
+from inspector.detection.detector import Detector
+from inspector.types import ImageArray
+
+NAME_LENGTH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveRecipe:
+    """A product's revision, loaded and warm; `golden` is a reference that it must be able to score."""
+
+    recipe_id: int
+    rcp: int
+    rev: int
+    name: str
+    bank_sha256: str
+    since: datetime
+    detector: Detector
+    golden: ImageArray
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The station at one moment, immutable."""
+
+    epoch: int = 0
+    starting: bool = True
+    running: bool = True
+    preparing: bool = False
+    active: ActiveRecipe | None = None
+    no_recipe: ErrorCode = ErrorCode.NO_RECIPE
+    fault: ErrorCode = ErrorCode.NONE
+
+    @property
+    def st(self) -> StationState:
+        """State of the contract, as far as the inspection knows it."""
+        if self.fault is not ErrorCode.NONE:
+            return StationState.ERROR
+        if self.starting:
+            return StationState.PREOPERATIONAL
+        if self.preparing:
+            return StationState.PREPARING
+        if self.active is None:
+            return StationState.INITIALIZED
+        return StationState.CONTINUOUS_EXECUTION if self.running else StationState.READY
+
+    @property
+    def refusal(self) -> ErrorCode:
+        """Why no part can be scored now; NONE if parts can be."""
+        by_state = {
+            StationState.ERROR: self.fault,
+            StationState.INITIALIZED: self.no_recipe,
+            StationState.CONTINUOUS_EXECUTION: ErrorCode.NONE,
+        }
+        return by_state.get(self.st, ErrorCode.ABORTED)
+
+
+class Station:
+    """Holds the snapshot; safe to use from all threads.
+
+    `announce` is told each new state before any part is judged by it, so that a PLC never gets a verdict of a product
+    that `state` has not named yet. It must not block.
+    """
+
+    def __init__(self, *, boot: int, mode: StationMode, window_ms: int, heartbeat_ms: int) -> None:
+        self.boot = boot
+        self.mode = mode
+        self.announce: Callable[[], None] = lambda: None
+        self._window_ms = window_ms
+        self._heartbeat_ms = heartbeat_ms
+        self._snapshot = Snapshot()
+        self._shown = self._snapshot
+        self._cameras: dict[str, ErrorCode] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What parts are judged by now."""
+        return self._snapshot
+
+    def set_up(self, active: ActiveRecipe | None, reason: ErrorCode = ErrorCode.NO_RECIPE) -> None:
+        """Starting is over: with a recipe, or without one for this reason."""
+        self._change(starting=False, active=active, no_recipe=reason)
+
+    def prepare(self) -> None:
+        """A product change is accepted: until it is done no part is scored."""
+        self._change(preparing=True)
+
+    def activate(self, active: ActiveRecipe) -> None:
+        """The new product is ready; from here on parts are judged by it."""
+        self._change(preparing=False, active=active)
+
+    def abandon(self) -> None:
+        """The product change failed: the old product goes on."""
+        self._change(preparing=False)
+
+    def run(self, running: bool) -> None:
+        """Inspect, or answer each part with NONE (503)."""
+        self._change(running=running)
+
+    def fail(self, fault: ErrorCode) -> None:
+        """The station cannot give verdicts."""
+        self._change(fault=fault)
+
+    def recover(self) -> None:
+        self._change(fault=ErrorCode.NONE)
+
+    def set_camera(self, name: str, err: ErrorCode) -> None:
+        """What is wrong with a camera; shown to the PLC, while the other cameras go on."""
+        with self._lock:
+            if self._cameras.get(name) is not err:
+                self._cameras[name] = err
+                self.announce()
+
+    @property
+    def shown(self) -> tuple[StationState, ErrorCode]:
+        """State and error for the PLC: an error, too, if no camera is left that works."""
+        faults = [err for err in self._cameras.values() if err is not ErrorCode.NONE]
+        st = self._shown.st
+        err = self._shown.fault or (faults[0] if faults else ErrorCode.NONE)
+        if st is StationState.INITIALIZED and self._shown.no_recipe is not ErrorCode.NO_RECIPE:
+            err = err or self._shown.no_recipe
+        blind = bool(faults) and len(faults) == len(self._cameras)
+        return (StationState.ERROR if blind and st.can_inspect else st), ErrorCode(err)
+
+    def state_message(self, ts: int) -> State:
+        """`state`; `rcp` stays the old one until a product change is done."""
+        st, err = self.shown
+        active = self._shown.active
+        return State(
+            on=1,
+            st=int(st),
+            mode=int(self.mode),
+            boot=self.boot,
+            rcp=0 if active is None else active.rcp,
+            rev=0 if active is None else active.rev,
+            err=int(err),
+            win=self._window_ms,
+            hbp=self._heartbeat_ms,
+            ts=ts,
+        )
+
+    def recipe_message(self) -> RecipeMessage | None:
+        """`recipe`, if there is one."""
+        active = self._shown.active
+        if active is None:
+            return None
+        return RecipeMessage(
+            rcp=active.rcp,
+            rev=active.rev,
+            name=active.name[:NAME_LENGTH],
+            hash=active.bank_sha256,
+            thr=active.detector.threshold,
+            since=int(active.since.timestamp()),
+        )
+
+    def _change(self, **changes: object) -> None:
+        with self._lock:
+            self._shown = replace(self._snapshot, epoch=self._snapshot.epoch + 1, **changes)  # type: ignore[arg-type]
+            self.announce()
+            self._snapshot = self._shown
