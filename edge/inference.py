@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 TURN_S = 0.1
 SMOOTHING = 0.2
+CLOSE_S = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,9 @@ class Inference:
                 self._turn()
             while self._path.deadlines.in_flight:
                 self._turn()
+            self._path.ledger.close(CLOSE_S)
         except Exception as error:  # the worker ends with this error; what is in flight is answered first
+            log.exception("the inspection loop failed")
             self.failure = error
             self._path.station.fail(ErrorCode.INTERNAL)
             self._answer_all(str(error))
@@ -143,10 +146,11 @@ class Inference:
     def _publish(self, answers: list[Answer]) -> None:
         """Commit, then publish, then keep the evidence; from here on the parts are answered."""
         path = self._path
-        statements = [self._state(answer) for answer in answers]
-        for statement, committed in path.ledger.commit(statements):
+        stored = path.ledger.commit([self._state(answer) for answer in answers])
+        for statement, _ in stored:  # all of them first: a fault below must not get a part a second verdict
+            path.deadlines.close(statement.answer.part)
+        for statement, committed in stored:
             part = statement.answer.part
-            path.deadlines.close(part)
             outbox_id = committed.outbox_ids[0] if committed else 0
             path.publisher.publish_live(LiveVerdict(statement.result, outbox_id, part.captured_monotonic_s))
             if committed:

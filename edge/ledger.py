@@ -92,6 +92,19 @@ class Ledger:
         log.warning("the database is back and has all verdicts")
         self._station.recover()
 
+    def close(self, timeout_s: float) -> None:
+        """The station stops: try for a while to bring in what waits.
+
+        Raises:
+            StationError: verdicts are not in the database; the log has each of them.
+        """
+        deadline = time.monotonic() + timeout_s
+        while self._backlog and time.monotonic() < deadline:
+            self.retry(self._retry_at)
+            time.sleep(0.1 if self._backlog else 0.0)
+        if self._backlog:
+            raise StationError(f"{len(self._backlog)} verdicts are not in the database; only the log has them")
+
     def _settle(self, records: list[VerdictRecord], session: Session) -> None:
         # A commit that was given up on may have come through after all; its row would tell another story than the
         # PLC heard.

@@ -1,0 +1,275 @@
+"""Commands to the station, over MQTT and from SQL: each runs once, and each is answered.
+
+May import the contract, the store and `state`. One thread takes all commands in order; a product change is prepared in
+a second one, so that triggers and pings are answered meanwhile. A trigger is answered once (by code 0; its verdict is the
+real answer), every other command twice: accepted, then the final code.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from edge.announcer import Announcer
+from edge.capture import CaptureThread
+from edge.mqtt import MqttLink, Received
+from edge.state import ActiveRecipe, Station
+from inspector.contract.codes import AckCode
+from inspector.contract.messages import (
+    COMMANDS,
+    CommandMessage,
+    RefusedCommand,
+    SelectRecipe,
+    Start,
+    Stop,
+    Sync,
+    Trigger,
+    read_command,
+)
+from inspector.errors import InspectorError, StoreError
+from inspector.store import commands as command_rows
+from inspector.store import products, stations
+from inspector.store.engine import Store
+from inspector.store.writer import StoreWriter
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.25
+REMEMBERED = 1024
+STALE_S = 60.0
+"""A start or stop that has waited for longer, because no worker was there, is not carried out any more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """A command on its way: who sent it, and its row in SQL if it came from there."""
+
+    name: str
+    message: CommandMessage
+    source: str
+    who: str
+    row_id: int | None = None
+    came_monotonic_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def content(self) -> tuple[str, dict[str, Any]]:
+        return self.name, self.message.model_dump(exclude={"v", "cid"}, exclude_none=True)
+
+
+@dataclass
+class _Memory:
+    """What a cid was for, and its final code once there is one."""
+
+    content: tuple[str, dict[str, Any]]
+    code: AckCode | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CommandTargets:
+    """What commands act on. `prepare` makes a recipe ready, or raises InspectorError."""
+
+    station: Station
+    station_id: int
+    cameras: Sequence[CaptureThread]
+    writer: StoreWriter
+    prepare: Callable[[int], ActiveRecipe]
+
+
+class CommandDesk:
+    """The threads that carry out commands."""
+
+    def __init__(self, link: MqttLink, announcer: Announcer, targets: CommandTargets) -> None:
+        self._link = link
+        self._announcer = announcer
+        self._station = targets.station
+        self._cameras = [camera for camera in targets.cameras if camera.triggered]
+        self._writer = targets.writer
+        self._store: Store = targets.writer.store
+        self._station_id = targets.station_id
+        self._prepare = targets.prepare
+        self._received = link.listen(Received)
+        self._memory: OrderedDict[int, _Memory] = OrderedDict()
+        self._changes: queue.Queue[tuple[Order, int] | None] = queue.Queue()
+        self._is_changing = threading.Event()
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, name="commands", daemon=True),
+            threading.Thread(target=self._change_products, name="product-change", daemon=True),
+        ]
+        self.last_error = ""
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._changes.put(None)
+        for thread in self._threads:
+            thread.join(5.0)
+
+    def _run(self) -> None:
+        poll_at = 0.0
+        while not self._stopping.is_set():
+            try:
+                self._take_message()
+                if time.monotonic() >= poll_at:
+                    poll_at = time.monotonic() + POLL_S
+                    self._take_rows()
+            except StoreError as error:
+                log.warning("commands in the database cannot be read: %s", error)
+            except Exception:  # a command must never end the thread that all commands depend on
+                log.exception("a command failed in an unexpected way")
+
+    def _take_message(self) -> None:
+        try:
+            event = self._received.get(timeout=POLL_S)
+        except queue.Empty:
+            return
+        name = self._link.topics.command_name(event.topic)
+        if name is None:
+            return
+        message = read_command(name, event.payload, retained=event.retained)
+        if isinstance(message, RefusedCommand):
+            log.warning("refused: %s", message.reason)
+            self._announcer.answer(message.cid, name, message.code, event.received_monotonic_s)
+            return
+        order = Order(name, message, "mqtt", "plc", came_monotonic_s=event.received_monotonic_s)
+        known = self._memory.get(message.cid)
+        if known is not None and known.content == order.content:
+            self._answer(order, AckCode.ACCEPTED if known.code is None else known.code)
+            return
+        self._memory[message.cid] = _Memory(order.content)
+        self._memory.move_to_end(message.cid)
+        if len(self._memory) > REMEMBERED:
+            self._memory.popitem(last=False)
+        self._carry_out(order)
+
+    def _take_rows(self) -> None:
+        with self._store.read() as session:
+            rows = [row for row in command_rows.pending(session, self._station_id) if row.source != "mqtt"]
+        for row in rows:
+            if self._stopping.is_set() or (row.name == "select_recipe" and self._is_changing.is_set()):
+                return  # a product change from the pages waits for its turn
+            age_s = (datetime.now(UTC) - row.created_at).total_seconds()
+            model = COMMANDS.get(row.name)
+            code = AckCode.UNKNOWN_COMMAND if model is None else None
+            if model is not None and model is not SelectRecipe and age_s > STALE_S:
+                code = AckCode.EXPIRED
+            try:
+                message = (model or CommandMessage).model_validate({"cid": row.cid, **(row.payload if model else {})})
+            except ValidationError as error:
+                log.warning("command %d of %s is wrong: %s", row.id, row.source, error)
+                message, code = CommandMessage(cid=row.cid), AckCode.BAD_PAYLOAD
+            order = Order(row.name, message, row.source, row.created_by or row.source, row_id=row.id)
+            if code is None:
+                self._carry_out(order)
+            else:
+                self._finish(order, code)
+
+    def _carry_out(self, order: Order) -> None:
+        message = order.message
+        if isinstance(message, Trigger):
+            self._finish(order, self._trigger(message))
+        elif isinstance(message, SelectRecipe):
+            self._select(order, message)
+        else:
+            self._answer(order, AckCode.ACCEPTED)
+            self._finish(order, self._simple(message))
+
+    def _simple(self, message: CommandMessage) -> AckCode:
+        if isinstance(message, Start | Stop):
+            if self._station.snapshot.active is None:
+                return AckCode.WRONG_STATE
+            self._station.run(isinstance(message, Start))
+        elif isinstance(message, Sync):
+            self._announcer.say()
+        return AckCode.DONE
+
+    def _trigger(self, message: Trigger) -> AckCode:
+        if not self._cameras:
+            return AckCode.WRONG_STATE
+        code = AckCode.DONE
+        for camera in self._cameras:
+            if not camera.triggers.put(message.trg, message.part):
+                camera.gaps.overrun(message.trg, message.part)
+                code = AckCode.BUSY
+        return code
+
+    def _select(self, order: Order, message: SelectRecipe) -> None:
+        if self._is_changing.is_set():
+            self._finish(order, AckCode.BUSY)
+            return
+        with self._store.read() as session:
+            recipe = products.find_recipe(session, message.rcp, message.rev)
+        if recipe is None:
+            self._finish(order, AckCode.UNKNOWN_RECIPE)
+            return
+        self._is_changing.set()
+        self._station.prepare()
+        self._answer(order, AckCode.ACCEPTED)
+        self._changes.put((order, recipe.id))
+
+    def _change_products(self) -> None:
+        while (change := self._changes.get()) is not None:
+            order, recipe_id = change
+            try:
+                code = self._change_product(order, recipe_id)
+            except Exception as error:  # whatever it is, the old product must go on and the PLC must hear of it
+                log.exception("the product change failed in an unexpected way")
+                self.last_error, code = str(error), AckCode.INTERNAL
+                self._station.abandon()
+            self._is_changing.clear()
+            self._finish(order, code)
+
+    def _change_product(self, order: Order, recipe_id: int) -> AckCode:
+        try:
+            active = self._prepare(recipe_id)
+            now = datetime.now(UTC)
+
+            def store(session: Session) -> None:
+                stations.set_active_recipe(session, self._station_id, recipe_id, order.who, now)
+
+            self._writer.call(store)
+        except InspectorError as error:
+            log.error("the product stays as it was: %s", error)
+            self.last_error = str(error)
+            self._station.abandon()
+            return AckCode.PREPARE_FAILED
+        self._station.activate(active)
+        log.info("product %s revision %d is active, asked for by %s", active.name, active.rev, order.who)
+        return AckCode.DONE
+
+    def _answer(self, order: Order, code: AckCode) -> None:
+        if order.source == "mqtt":
+            self._announcer.answer(order.message.cid, order.name, code, order.came_monotonic_s)
+
+    def _finish(self, order: Order, code: AckCode) -> None:
+        """The final code: to the PLC, and into the command's row."""
+        self._answer(order, code)
+        now = datetime.now(UTC)
+        if order.source != "mqtt":
+            row_id = order.row_id or 0
+            self._writer.post(lambda session: command_rows.finish(session, row_id, int(code), now))
+            return
+        known = self._memory.get(order.message.cid)
+        if known is not None:
+            known.code = code
+        name, payload = order.content
+        if name not in ("trigger", "ping"):
+            self._writer.post(lambda session: self._remember(session, order.message.cid, name, payload, code))
+
+    def _remember(self, session: Session, cid: int, name: str, payload: dict[str, Any], code: AckCode) -> None:
+        now = datetime.now(UTC)
+        row = command_rows.submit(
+            session, self._station_id, source="mqtt", cid=cid, name=name, payload=payload, who="plc", now=now
+        )
+        command_rows.finish(session, row.id, int(code), now)

@@ -1,0 +1,284 @@
+"""The worker of one station: makes its threads, starts and stops them in order, and watches them.
+
+May import everything of `edge` and the core. The order of the start is that of dependence (store, broker, encoder, verdict
+path, cameras); the order of the stop is that of a part's way, so that whatever is in flight is still answered.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from edge.announcer import Announcer, Pulse
+from edge.batching import Batcher
+from edge.buffers import Inbox
+from edge.builder import Builder
+from edge.capture import CaptureThread, Intake
+from edge.commands import CommandDesk, CommandTargets
+from edge.deadlines import Deadlines
+from edge.housekeeping import Housekeeping
+from edge.inference import Inference, VerdictPath
+from edge.ledger import Ledger
+from edge.mqtt import MqttLink
+from edge.outbox import StationOutbox
+from edge.preparation import prepare_recipe
+from edge.publisher import Publisher
+from edge.recorder import Recorder
+from edge.state import Station
+from inspector import __version__
+from inspector.config import Config
+from inspector.contract.codes import ErrorCode, StationMode
+from inspector.detection.encoder import Encoder, load_encoder
+from inspector.errors import InspectorError, StationError
+from inspector.store import journal, queries, stations
+from inspector.store.engine import Store, open_store
+from inspector.store.writer import StoreWriter
+from inspector.types import Verdict
+
+log = logging.getLogger(__name__)
+
+WATCH_S = 0.2
+HUNG_S = 60.0
+"""An inspection loop that has not come by for so long hangs; only a new process helps."""
+DRAIN_WITHOUT_BROKER_S = 10.0
+
+
+@contextmanager
+def only_worker(config: Config) -> Iterator[None]:
+    """Hold the station's lock. Raises StationError if another worker has it."""
+    path = stations.station_lock_path(config.data_path, config.station.name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        with lock.acquire(timeout=0):
+            yield
+    except Timeout as error:
+        raise StationError(
+            f"another worker runs station {config.station.name} (lock {path}); stop it, or give this one another "
+            "station.name"
+        ) from error
+    except OSError as error:
+        raise StationError(f"{path}: the station's lock cannot be made: {error.strerror}") from error
+
+
+class Worker:
+    """Everything of one run. Made with the store open; `run` returns when the work is done or was stopped."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._config = config
+        self._store = store
+        self._writer = StoreWriter(store)
+        self._writer.start()
+        name = config.station.name
+        self._station_id: int = self._writer.call(lambda session: stations.ensure_station(session, name).id)
+        simulated = frozenset(camera.name for camera in config.cameras if camera.kind == "simulated")
+        self._station = Station(
+            boot=self._writer.call(lambda session: stations.next_boot(session, self._station_id)),
+            mode=StationMode.SIMULATION if simulated else StationMode.PRODUCTION,
+            window_ms=config.mqtt.window_ms,
+            heartbeat_ms=config.mqtt.heartbeat_ms,
+        )
+        self._link = MqttLink(config, self._station.state_message(int(time.time())))
+        self._announcer = Announcer(self._link, self._station, self._write_status)
+        self._station.announce = self._announcer.say
+        self._publisher = Publisher(config.mqtt, self._link, StationOutbox(self._writer, self._station_id))
+        self._recorder = Recorder(config.images, config.data_path, self._writer)
+        self._pulse = Pulse(self._link, self._station, config.mqtt.heartbeat_ms / 1000)
+        self._deadlines = Deadlines()
+        self._inbox = Inbox(config.batching.queue_size)
+        deadline_s = config.batching.deadline_ms / 1000
+        intake = Intake(self._station, self._deadlines, self._inbox, self._pulse, deadline_s)
+        self._cameras = [
+            CaptureThread(camera, intake, self._station, last_trigger=self._last_trigger(camera.name))
+            for camera in config.cameras
+        ]
+        self._inference = Inference(
+            VerdictPath(
+                station=self._station,
+                deadlines=self._deadlines,
+                inbox=self._inbox,
+                batcher=Batcher(config.batching.max_batch, config.batching.max_age_ms / 1000),
+                ledger=Ledger(self._writer, self._station_id, self._station),
+                publisher=self._publisher,
+                recorder=self._recorder,
+                pulse=self._pulse,
+                simulated_cameras=simulated,
+                on_the_way=lambda: any(len(camera.triggers) for camera in self._cameras),
+            )
+        )
+        self._housekeeping = Housekeeping(self._writer, self._station_id, config.data_path, config.images.max_saved)
+        self._desk: CommandDesk | None = None
+        self._builder: Builder | None = None
+        self._encoder_name = ""
+        self._last_error = ""
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Ask the worker to end; safe in a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Inspect until stopped, or until all sources have ended and everything is delivered.
+
+        Raises:
+            InspectorError: the encoder cannot be loaded, or the inspection had to end.
+        """
+        try:
+            with ExitStack() as stack:
+                self._start(stack)
+                self._watch()
+        finally:
+            if self._inference.failure is None:
+                log.info("stopped after %s", self._summary())
+        if self._inference.failure is not None:
+            reason = self._inference.failure
+            raise StationError(f"the inspection had to end: {reason}") from reason
+
+    def _start(self, stack: ExitStack) -> None:
+        """Each step says how it is undone; the stack undoes them from the last to the first."""
+        stack.callback(self._writer.stop)
+        stack.callback(self._write_status, offline=True)
+        self._link.start()
+        stack.callback(self._link.stop)
+        self._announcer.start()
+        stack.callback(self._announcer.stop)
+        encoder = load_encoder(self._config.encoder)
+        self._encoder_name = encoder.name
+        self._activate_stored(encoder)
+        self._publisher.start()
+        stack.callback(self._publisher.stop)
+        self._recorder.start()
+        stack.callback(self._recorder.stop)
+        self._housekeeping.start()
+        stack.callback(self._housekeeping.stop)
+        self._builder = Builder(self._writer, self._station_id, self._config.data_path, encoder)
+        self._builder.start()
+        stack.callback(self._builder.stop)
+        self._inference.start()
+        stack.callback(self._inference.stop)
+        for camera in self._cameras:
+            camera.start()
+        stack.callback(self._stop_cameras)
+        self._desk = CommandDesk(self._link, self._announcer, self._targets(encoder))
+        self._desk.start()
+        stack.callback(self._desk.stop)
+        log.info("station %s is up: boot %d, encoder %s", self._config.station.name, self._station.boot, encoder.name)
+
+    def _targets(self, encoder: Encoder) -> CommandTargets:
+        prepare = partial(
+            prepare_recipe,
+            self._store,
+            self._config.data_path,
+            encoder=encoder,
+            max_batch=self._config.batching.max_batch,
+        )
+        return CommandTargets(self._station, self._station_id, self._cameras, self._writer, prepare)
+
+    def _activate_stored(self, encoder: Encoder) -> None:
+        """Go on with the recipe that was active; one that cannot be used leaves the station without any."""
+        with self._store.read() as session:
+            recipe = stations.active_recipe(session, self._station_id)
+            recipe_id = None if recipe is None else recipe.id
+        if recipe_id is None:
+            log.warning("no product is active; parts get NONE (%d) until one is selected", ErrorCode.NO_RECIPE)
+            self._station.set_up(None)
+            return
+        try:
+            max_batch = self._config.batching.max_batch
+            self._station.set_up(prepare_recipe(self._store, self._config.data_path, recipe_id, encoder, max_batch))
+        except InspectorError as error:
+            log.error("the active recipe cannot be used: %s", error)
+            self._last_error = str(error)
+            self._station.set_up(None, ErrorCode.FINGERPRINT_MISMATCH)
+
+    def _stop_cameras(self) -> None:
+        for camera in self._cameras:
+            camera.stop()
+        for camera in self._cameras:
+            camera.join()
+        self._station.run(False)  # what is still in flight is answered NONE (503)
+
+    def _watch(self) -> None:
+        """The main thread's work: end when asked, when the line is at its end, or when the inspection hangs."""
+        quiet_since: float | None = None
+        while not self._stopping.wait(WATCH_S) and self._inference.failure is None:
+            now = time.monotonic()
+            for camera in self._cameras:
+                camera.watch(now)
+            if now - self._pulse.beat_monotonic_s > HUNG_S:
+                log.critical("the inspection hangs since %d s; the process ends, so that it is started again", HUNG_S)
+                os._exit(StationError.exit_code)  # a thread that hangs in a driver cannot be ended in a better way
+            if not all(camera.ended.is_set() for camera in self._cameras) or self._deadlines.in_flight:
+                quiet_since = None
+                continue
+            quiet_since = now if quiet_since is None else quiet_since
+            patience_s = DRAIN_WITHOUT_BROKER_S if not self._link.is_connected else float("inf")
+            if self._outbox_size() == 0 or now - quiet_since > patience_s:
+                log.info("all sources have come to their end")
+                return
+
+    def _outbox_size(self) -> int:
+        with self._store.read() as session:
+            return queries.outbox_size(session, self._station_id)
+
+    def _last_trigger(self, camera: str) -> int:
+        with self._store.read() as session:
+            return journal.last_trigger(session, self._station_id, camera)
+
+    def _summary(self) -> str:
+        counts = ", ".join(f"{self._inference.counts[verdict]} {verdict.name}" for verdict in Verdict)
+        return f"{self._inference.seq} verdicts ({counts})"
+
+    def _write_status(self, *, offline: bool = False) -> None:
+        """The station's row for the dashboard: the last `state` and `hb`, and what the PLC need not know."""
+        state = self._station.state_message(int(time.time()))
+        status = self._status((state.as_offline() if offline else state).model_dump())
+        now = datetime.now(UTC)
+
+        def write(session: Any) -> None:
+            stations.set_status(session, self._station_id, status, now)
+
+        self._writer.post(write)
+
+    def _status(self, state: dict[str, Any]) -> dict[str, Any]:
+        builder, desk = self._builder, self._desk
+        errors = [self._last_error, builder.last_error if builder else "", desk.last_error if desk else ""]
+        recipe = self._station.recipe_message()
+        return {
+            "state": state,
+            "hb": self._pulse.last,
+            "recipe": None if recipe is None else recipe.model_dump(),
+            "counters": {verdict.name: self._inference.counts[verdict] for verdict in Verdict},
+            "dropped": {"parts": self._inbox.evicted, "pictures": self._recorder.dropped + self._recorder.failed},
+            "queue": len(self._inbox),
+            "cameras": {camera.name: {"frames": camera.frames, "problem": camera.problem} for camera in self._cameras},
+            "broker": {"connected": self._link.is_connected, "problem": self._link.problem},
+            "encoder": self._encoder_name,
+            "building": None if builder is None else builder.building,
+            "last_error": next((error for error in errors if error), ""),
+            "version": __version__,
+            "pid": os.getpid(),
+        }
+
+
+def run_worker(config: Config, worker_is_made: Callable[[Worker], None]) -> None:
+    """Run the worker of a configuration; `worker_is_made` gets it before it runs, to be able to stop it.
+
+    Raises:
+        InspectorError: it cannot start, or had to end.
+    """
+    with only_worker(config):
+        store = open_store(config.database_url)
+        try:
+            worker = Worker(config, store)
+            worker_is_made(worker)
+            worker.run()
+        finally:
+            store.close()
