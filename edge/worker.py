@@ -1,7 +1,7 @@
 """The worker of one station: makes its threads, starts and stops them in order, and watches them.
 
-May import everything of `edge` and the core. The order of the start is that of dependence (store, broker, encoder, verdict
-path, cameras); the order of the stop is that of a part's way, so that whatever is in flight is still answered.
+May import everything of `edge` and the core. The order of the start is that of dependence (store, broker, encoder,
+verdict path, cameras); the order of the stop is that of a part's way, so that whatever is in flight is still answered.
 """
 
 import logging
@@ -36,7 +36,7 @@ from inspector import __version__
 from inspector.config import Config
 from inspector.contract.codes import ErrorCode, StationMode
 from inspector.detection.encoder import Encoder, load_encoder
-from inspector.errors import InspectorError, StationError
+from inspector.errors import InspectorError, StationError, StoreError
 from inspector.store import journal, queries, stations
 from inspector.store.engine import Store, open_store
 from inspector.store.writer import StoreWriter
@@ -110,7 +110,7 @@ class Worker:
                 recorder=self._recorder,
                 pulse=self._pulse,
                 simulated_cameras=simulated,
-                on_the_way=lambda: any(len(camera.triggers) for camera in self._cameras),
+                on_the_way=lambda: any(camera.triggers.__len__() for camera in self._cameras),
             )
         )
         self._housekeeping = Housekeeping(self._writer, self._station_id, config.data_path, config.images.max_saved)
@@ -220,13 +220,17 @@ class Worker:
                 continue
             quiet_since = now if quiet_since is None else quiet_since
             patience_s = DRAIN_WITHOUT_BROKER_S if not self._link.is_connected else float("inf")
-            if self._outbox_size() == 0 or now - quiet_since > patience_s:
+            if self._outbox_is_empty() or now - quiet_since > patience_s:
                 log.info("all sources have come to their end")
                 return
 
-    def _outbox_size(self) -> int:
-        with self._store.read() as session:
-            return queries.outbox_size(session, self._station_id)
+    def _outbox_is_empty(self) -> bool:
+        try:
+            with self._store.read() as session:
+                return queries.outbox_size(session, self._station_id) == 0
+        except StoreError as error:
+            log.warning("the outbox cannot be read: %s", error)
+            return False
 
     def _last_trigger(self, camera: str) -> int:
         with self._store.read() as session:
