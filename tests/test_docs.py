@@ -28,7 +28,7 @@ COMMANDS = leaves(typer.main.get_command(app))
 
 @pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[path for path, _ in COMMANDS])
 def test_each_command_is_in_the_readme_and_its_help_has_an_example(path: str, command: click.Command) -> None:
-    name = path.split()[-1]
+    name = path.rsplit(maxsplit=1)[-1]
     group = " ".join(path.split()[:2])
 
     assert f"`{path}" in README or (f"`{group}" in README and f"`{name}" in README)
