@@ -1,8 +1,8 @@
 """Random faults with exact masks: scratches, cracks, spots, stains, holes, dents, foreign matter, smears.
 
-Each fault changes a float picture in place of a surface and says which pixels it meant to change; ``add_defect`` keeps a
-fault only where it can be seen, so a mask never names pixels that did not change. Faults of layout (missing or displaced
-piece) belong to the scene that has pieces: see ``products``.
+Each fault takes a float picture and says which pixels it meant to change; ``add_defect`` keeps a fault only
+where it can be seen, so a mask never names a region that did not change. Faults of layout (missing,
+displaced, broken piece) belong to the scene that has pieces: see ``products``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _contrasting(rng: Rng, image: FloatImage, mask: FloatImage) -> FloatImage:
 
 def _blend(image: FloatImage, colour: FloatImage, alpha: FloatImage) -> FloatImage:
     weight = alpha[..., None]
-    return image * (np.float32(1.0) - weight) + colour * weight
+    return np.asarray(image * (np.float32(1.0) - weight) + colour * weight, np.float32)
 
 
 def _walk(rng: Rng, start: tuple[float, float], length: float, bend: float, steps: int) -> NDArray[np.int32]:
@@ -96,8 +96,10 @@ def _stain(rng: Rng, image: FloatImage, at: tuple[float, float]) -> Change:
     alpha = blob_mask(rng, size, at, _radius_px(rng, size, 0.03, 0.18))
     soft = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(0.8, 5.0)).astype(np.float32)
     soft *= (octave_noise(rng, size, 12.0, 0.7, 3) * np.float32(0.25) + np.float32(0.8)).clip(0.2, 1.0)
-    tint = np.asarray(rng.uniform(0.25, 1.0, 3) if rng.random() < 0.7 else rng.uniform(1.0, 1.8, 3), np.float32)
-    return image * (np.float32(1.0) + soft[..., None] * (tint - np.float32(1.0))), soft
+    low, high = (0.25, 1.0) if rng.random() < 0.7 else (1.0, 1.8)
+    tint = rng.uniform(low, high, 3).astype(np.float32)
+    gain = np.float32(1.0) + soft[..., None] * (tint - np.float32(1.0))
+    return np.asarray(image * gain, np.float32), soft
 
 
 def _hole(rng: Rng, image: FloatImage, at: tuple[float, float]) -> Change:
@@ -120,7 +122,9 @@ def _dent(rng: Rng, image: FloatImage, at: tuple[float, float]) -> Change:
     slope = bell * (dx * np.float32(np.cos(angle)) + dy * np.float32(np.sin(angle))) * np.float32(strength)
     pull = np.float32(rng.uniform(-0.5, 0.5) * radius) * bell
     bent = cv2.remap(image, xs + pull * dx, ys + pull * dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    return np.asarray(bent, np.float32) * (np.float32(1.0) + slope[..., None]), (bell > 0.15).astype(np.float32)
+    return np.asarray(bent, np.float32) * (np.float32(1.0) + slope[..., None]), (bell > 0.15).astype(
+        np.float32
+    )
 
 
 def _foreign_texture(rng: Rng, image: FloatImage, at: tuple[float, float]) -> Change:
@@ -164,6 +168,23 @@ def _hue_shift(rng: Rng, image: FloatImage, at: tuple[float, float]) -> Change:
     alpha = blob_mask(rng, size, at, _radius_px(rng, size, 0.03, 0.16))
     gain, lift = rng.uniform(0.5, 1.5, 3).astype(np.float32), rng.normal(0.0, 0.08, 3).astype(np.float32)
     return _blend(image, image * gain + lift, cv2.GaussianBlur(alpha, (0, 0), 1.0).astype(np.float32)), alpha
+
+
+def gap_mask(rng: Rng, size: int, at: tuple[float, float], covered: FloatImage) -> FloatImage:
+    """A ragged gap that starts at ``at`` and runs into the ``covered`` region: ``[size, size]`` in 0..1."""
+    rows, columns = np.nonzero(covered > 0.5)
+    goal = np.array([columns.mean(), rows.mean()]) if rows.size else np.array([size / 2.0, size / 2.0])
+    steps, start = 20, np.array(at)
+    along = (goal - start) * rng.uniform(0.4, 1.8)
+    across = np.array([-along[1], along[0]]) / (np.linalg.norm(along) + 1e-6)
+    sway = np.cumsum(rng.normal(0.0, 0.008 * size, steps))
+    path = start + np.linspace(-0.15, 1.0, steps)[:, None] * along + sway[:, None] * across
+    mask = np.zeros((size, size), np.uint8)
+    widths = size * rng.uniform(0.008, 0.05) * np.linspace(1.0, rng.uniform(0.1, 1.0), steps)
+    for (x, y), width in zip(path, widths * rng.uniform(0.6, 1.4, steps), strict=True):
+        cv2.circle(mask, (round(x), round(y)), max(1, round(width)), 255, -1)
+    cv2.polylines(mask, [np.round(path).astype(np.int32).reshape(-1, 1, 2)], False, 255, 2)
+    return cv2.GaussianBlur(mask, (3, 3), 0).astype(np.float32) / np.float32(255.0)
 
 
 SURFACE_DEFECTS: tuple[Callable[[Rng, FloatImage, tuple[float, float]], Change], ...] = (

@@ -1,8 +1,8 @@
 """Train the embedded image encoder on pictures the project draws itself.
 
-``python -m inspector.training.embedded --out DIR --minutes 25`` trains, reports and exports the open_clip weights the
-product loads where no other CLIP is installed. Only the first three stages learn; the rest of the tower and the text
-tower stay as initialised, and the sidecar says that they are not to be used.
+``python -m inspector.training.embedded --out DIR --minutes 25`` trains, reports and exports the open_clip
+weights the product loads where no other CLIP is installed. Only the first three stages learn; the rest of the
+tower and the text tower stay as initialised, and the sidecar says that they are not to be used.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Settings:
     workers: int = 1
     report_every_s: float = 240.0
     held_out: int = 24
+    held_out_size_px: int = 256
 
 
 @dataclass
@@ -89,11 +90,15 @@ def stage_features(model: nn.Module, pictures: Tensor) -> list[Tensor]:
     visual: Any = model.visual
     out = visual.forward_intermediates(pictures, indices=list(TAPS), stop_early=True, intermediates_only=True)
     taps: list[Tensor] = out["image_intermediates"]
-    return taps
+    return [tap.float() for tap in taps]
 
 
 def losses(
-    model: nn.Module, head: DistanceHead, batch: EpisodeBatch, generator: torch.Generator, contrast_weight: float
+    model: nn.Module,
+    head: DistanceHead,
+    batch: EpisodeBatch,
+    generator: torch.Generator,
+    contrast_weight: float,
 ) -> Tensor:
     """Patch, ranking and contrast loss of one batch of episodes."""
     episodes, count = batch.references.shape[:2]
@@ -101,11 +106,19 @@ def losses(
     view = second_view(pictures[-2 * episodes : -episodes], generator)
     side = pictures.shape[-1] // STRIDE_PX
     distances, contrast = [], torch.zeros(())
-    for tap in stage_features(model, torch.cat([pictures, view.pictures])):
-        shown, asked = on_grid(tap[: episodes * count], side), on_grid(tap[episodes * count : -episodes], side)
-        queries = asked.unflatten(0, (2, episodes)).transpose(0, 1).flatten(1, 2)
-        distances.append(nearest_distance(queries, shown.unflatten(0, (episodes, count)).flatten(1, 2)))
-        contrast = contrast + contrast_loss(tap[-3 * episodes : -2 * episodes], tap[-episodes:], view.theta, generator)
+    shown_all = torch.cat([pictures, view.pictures]).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        taps = stage_features(model, shown_all)
+    for tap in taps:
+        shown, asked = (
+            on_grid(tap[: episodes * count], side),
+            on_grid(tap[episodes * count : -episodes], side),
+        )
+        queries = asked.reshape(2, episodes, *asked.shape[1:]).transpose(0, 1).flatten(1, 2)
+        distances.append(nearest_distance(queries, shown.reshape(episodes, -1, shown.shape[-1])))
+        contrast = contrast + contrast_loss(
+            tap[-3 * episodes : -2 * episodes], tap[-episodes:], view.theta, generator
+        )
     stacked = torch.stack(distances)
     faulty, clean = grid_targets(batch.mask, side)
     nothing, everything = torch.zeros_like(faulty), torch.ones_like(clean)
@@ -123,7 +136,10 @@ class Training:
         self.settings = settings
         self.model = create_tower(CONFIG_PATH)
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad = name.removeprefix("visual.").startswith(TRAINED_STAGES) and "visual." in name
+            parameter.requires_grad = (
+                name.removeprefix("visual.").startswith(TRAINED_STAGES) and "visual." in name
+            )
+        self.model.to(memory_format=torch.channels_last)
         self.head = DistanceHead(len(TAPS))
         self.average = copy.deepcopy(self.model).eval()
         trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -173,10 +189,14 @@ class Training:
     def batches(self) -> Iterator[EpisodeBatch]:
         """Batches from where the run stands; drawn in worker processes where the settings ask for them."""
         total = 10_000_000 if self.settings.minutes is not None else self._last_step()
-        drawn = DrawnEpisodes(self.settings.seed, self.settings.size_px, self.settings.episodes_per_batch, total)
+        drawn = DrawnEpisodes(
+            self.settings.seed, self.settings.size_px, self.settings.episodes_per_batch, total
+        )
         rest = Subset(drawn, range(self.progressed.step, total))
         ahead = 4 if self.settings.workers else None
-        return iter(DataLoader(rest, batch_size=None, num_workers=self.settings.workers, prefetch_factor=ahead))
+        return iter(
+            DataLoader(rest, batch_size=None, num_workers=self.settings.workers, prefetch_factor=ahead)
+        )
 
     def _last_step(self) -> int:
         return math.ceil(self.settings.episodes / self.settings.episodes_per_batch)
@@ -223,7 +243,12 @@ def export(model: nn.Module, folder: Path) -> Path:
 def load_tower(folder: Path) -> nn.Module:
     """The exported tower, strict, fp32, ready to encode."""
     model = create_tower(folder / CONFIG_PATH.name)
-    model.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in load_file(folder / "embedded.safetensors").items()})
+    model.load_state_dict(
+        {
+            n: t.float() if t.is_floating_point() else t
+            for n, t in load_file(folder / "embedded.safetensors").items()
+        }
+    )
     return model.eval()
 
 
@@ -240,7 +265,9 @@ def run(training: Training, out: Path, console: Console) -> list[float]:
             training.progressed.elapsed_s = max(training.progressed.elapsed_s, time.monotonic() - started)
             recent = sum(seen[-100:]) / len(seen[-100:])
             drawn = training.progressed.step * settings.episodes_per_batch
-            shown.update(bar, completed=training.done_fraction(), description=f"{drawn} episodes, loss {recent:.3f}")
+            shown.update(
+                bar, completed=training.done_fraction(), description=f"{drawn} episodes, loss {recent:.3f}"
+            )
             finished = training.done_fraction() >= 1.0
             if finished or time.monotonic() - last_report > settings.report_every_s:
                 _report(training, out, recent, console)
@@ -252,7 +279,11 @@ def run(training: Training, out: Path, console: Console) -> list[float]:
 
 def _report(training: Training, out: Path, loss: float, console: Console) -> None:
     progressed = training.progressed
-    quality = drawn_quality(lambda x: stage_features(training.average, x), training.settings.held_out)
+    quality = drawn_quality(
+        lambda x: stage_features(training.average, x),
+        training.settings.held_out,
+        training.settings.held_out_size_px,
+    )
     line = {
         "minutes": progressed.elapsed_s / 60.0,
         "episodes": float(progressed.step * training.settings.episodes_per_batch),

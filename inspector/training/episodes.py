@@ -1,7 +1,7 @@
 """Training and held-out episodes: one drawn product, its references, a normal and a faulty query.
 
-An episode is a pure function of (run seed, index), so a resumed run sees the episodes it would have seen. Held-out
-products use seeds that training can never draw.
+An episode is a pure function of (run seed, index), so a resumed run sees the episodes it would have seen.
+Held-out products use seeds that training can never draw.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REFERENCE_ODDS = (0.25, 0.4, 0.35)
 
 @dataclass(frozen=True)
 class EpisodeBatch:
-    """``references`` ``[E, K, 3, S, S]``, ``normal`` and ``faulty`` ``[E, 3, S, S]``, all uint8; ``mask`` ``[E, S, S]``."""
+    """uint8 ``references`` ``[E, K, 3, S, S]``, ``normal`` and ``faulty`` ``[E, 3, S, S]``; bool ``mask``."""
 
     references: Tensor
     normal: Tensor
@@ -67,7 +67,7 @@ class DrawnEpisodes(Dataset[EpisodeBatch]):
 
 @dataclass(frozen=True)
 class HeldOutProduct:
-    """A product never trained on: pictures uint8 ``[n, 3, S, S]`` and the masks of the faulty ones ``[n, S, S]``."""
+    """A product never trained on: uint8 ``[n, 3, S, S]`` and the masks of the faulty ones ``[n, S, S]``."""
 
     references: Tensor
     normal: Tensor
@@ -82,4 +82,6 @@ def held_out_product(index: int, size_px: int, *, references: int = 4, queries: 
     shown = planar([family.draw(rng, size_px) for _ in range(references)])
     normal = planar([family.draw(rng, size_px) for _ in range(queries)])
     faulty = [family.draw_defective(rng, size_px) for _ in range(queries)]
-    return HeldOutProduct(shown, normal, planar([f.image for f in faulty]), np.stack([f.mask for f in faulty]))
+    return HeldOutProduct(
+        shown, normal, planar([f.image for f in faulty]), np.stack([f.mask for f in faulty])
+    )

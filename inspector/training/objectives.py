@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as fn
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -30,10 +30,10 @@ def normalised(pictures: Tensor) -> Tensor:
 def on_grid(feature: Tensor, side: int) -> Tensor:
     """Tap ``[B, D, h, w]`` brought to ``side`` by ``side`` patches, unit length per patch: ``[B, N, D]``."""
     if feature.shape[-1] > side:
-        feature = F.adaptive_avg_pool2d(feature, side)
+        feature = fn.adaptive_avg_pool2d(feature, side)
     elif feature.shape[-1] < side:
-        feature = F.interpolate(feature, size=(side, side), mode="bilinear", align_corners=False)
-    return F.normalize(feature.flatten(2).transpose(1, 2), dim=-1, eps=1e-6)
+        feature = fn.interpolate(feature, size=(side, side), mode="bilinear", align_corners=False)
+    return fn.normalize(feature.flatten(2).transpose(1, 2), dim=-1, eps=1e-6)
 
 
 def nearest_distance(queries: Tensor, references: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def nearest_distance(queries: Tensor, references: Tensor) -> Tensor:
 
 
 class DistanceHead(nn.Module):
-    """Learned scale and offset per tap (the last one for their mean): distance to logit. Not part of the product."""
+    """Distance to logit by a learned scale and offset per tap and, last, for their mean."""
 
     def __init__(self, taps: int) -> None:
         super().__init__()
@@ -67,17 +67,19 @@ class DistanceHead(nn.Module):
 
 
 def grid_targets(mask: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Pixel mask ``[E, S, S]`` to faulty and surely normal patches, both bool ``[E, N]``; the rim is neither."""
-    covered = F.adaptive_avg_pool2d(mask.float().unsqueeze(1), side)
-    touched = F.max_pool2d((covered > 0.0).float(), 3, 1, 1)
+    """Mask ``[E, S, S]`` to faulty and surely normal patches, both bool ``[E, N]``; the rim is neither."""
+    covered = fn.adaptive_avg_pool2d(mask.float().unsqueeze(1), side)
+    touched = fn.max_pool2d((covered > 0.0).float(), 3, 1, 1)
     peak = covered.amax((2, 3), keepdim=True)
-    return (covered >= torch.minimum(0.3 * torch.ones_like(peak), 0.7 * peak)).flatten(1), (touched == 0).flatten(1)
+    return (covered >= torch.minimum(0.3 * torch.ones_like(peak), 0.7 * peak)).flatten(1), (
+        touched == 0
+    ).flatten(1)
 
 
 def patch_loss(logits: Tensor, faulty: Tensor, clean: Tensor) -> Tensor:
     """Cross-entropy of logits ``[T, E, Q]``, faulty and clean patches weighing the same."""
-    of_faulty = F.softplus(-logits)[:, faulty].mean()
-    of_clean = F.softplus(logits)[:, clean].mean()
+    of_faulty = fn.softplus(-logits)[:, faulty].mean()
+    of_clean = fn.softplus(logits)[:, clean].mean()
     return 0.5 * (of_faulty + of_clean)
 
 
@@ -89,12 +91,12 @@ def top_mean(scores: Tensor) -> Tensor:
 def ranking_loss(normal: Tensor, faulty: Tensor) -> Tensor:
     """The faulty picture should score above the normal one by a margin; distances ``[T, E, N]`` each."""
     gap = top_mean(faulty) - top_mean(normal) - RANKING_MARGIN
-    return F.softplus(-RANKING_SHARPNESS * gap).mean() / math.log(2.0) * 0.5
+    return fn.softplus(-RANKING_SHARPNESS * gap).mean() / math.log(2.0) * 0.5
 
 
 @dataclass(frozen=True)
 class SecondView:
-    """Another view of the same pictures: ``pictures`` ``[B, 3, S, S]`` and the ``theta`` ``[B, 2, 3]`` that made it."""
+    """The same pictures seen anew, ``[B, 3, S, S]``, and the ``theta`` ``[B, 2, 3]`` that moved them."""
 
     pictures: Tensor
     theta: Tensor
@@ -107,15 +109,17 @@ def second_view(pictures: Tensor, generator: torch.Generator) -> SecondView:
     turn, zoom = chance[:, 0] * 0.35, torch.exp(chance[:, 1] * 0.15)
     cos, sin = torch.cos(turn) * zoom, torch.sin(turn) * zoom
     theta = torch.stack([cos, -sin, chance[:, 2] * 0.15, sin, cos, chance[:, 3] * 0.15], 1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
-    moved = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
+    grid = fn.affine_grid(theta, list(pictures.shape), align_corners=False)
+    moved = fn.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
     gain = 1.0 + 0.2 * chance[:, 4].view(-1, 1, 1, 1)
     tint = 0.15 * chance[:, 5:8].view(-1, 3, 1, 1)
     noise = 0.05 * torch.randn(moved.shape, generator=generator)
     return SecondView(moved * gain + tint + noise, theta)
 
 
-def contrast_loss(first: Tensor, second: Tensor, theta: Tensor, generator: torch.Generator, points: int = 48) -> Tensor:
+def contrast_loss(
+    first: Tensor, second: Tensor, theta: Tensor, generator: torch.Generator, points: int = 48
+) -> Tensor:
     """InfoNCE between matching positions of two views of the same pictures.
 
     Args:
@@ -130,9 +134,9 @@ def contrast_loss(first: Tensor, second: Tensor, theta: Tensor, generator: torch
     flat = torch.cat([spots, torch.ones(count, 1, points, 1)], -1)
     sources = torch.einsum("bij,bnpj->bnpi", theta, flat)
     inside = (sources.abs().amax(-1) < 1.0).flatten()
-    there = F.grid_sample(second, spots, align_corners=False)
-    here = F.grid_sample(first, sources, align_corners=False)
-    left = F.normalize(here.permute(0, 2, 3, 1).reshape(-1, width)[inside], dim=-1)
-    right = F.normalize(there.permute(0, 2, 3, 1).reshape(-1, width)[inside], dim=-1)
+    there = fn.grid_sample(second, spots, align_corners=False)
+    here = fn.grid_sample(first, sources, align_corners=False)
+    left = fn.normalize(here.permute(0, 2, 3, 1).reshape(-1, width)[inside], dim=-1)
+    right = fn.normalize(there.permute(0, 2, 3, 1).reshape(-1, width)[inside], dim=-1)
     logits = left @ right.T / CONTRAST_TEMPERATURE
-    return F.cross_entropy(logits, torch.arange(logits.shape[0])) / math.log(max(2, logits.shape[0]))
+    return fn.cross_entropy(logits, torch.arange(logits.shape[0])) / math.log(max(2, logits.shape[0]))

@@ -1,7 +1,8 @@
 """Random single parts: discs, gears, screws, plates, bottles, boxes, labels and soft, organic shapes.
 
-A ``PieceSpec`` is one part's identity; ``draw`` gives its picture with an alpha channel. Rigid parts are the same each
-time except for their surface grain; organic parts (food, castings) also vary in outline. Imports numpy and OpenCV only.
+A ``PieceSpec`` is one part's identity; ``draw`` gives its picture with an alpha channel. Rigid parts are the
+same each time except for their surface grain; organic parts (food, castings) also vary in outline. Imports
+numpy and OpenCV only.
 """
 
 from __future__ import annotations
@@ -141,7 +142,9 @@ def _shade(rng: Rng, alpha: FloatImage, relief: str) -> FloatImage:
     axis = np.linspace(-1.0, 1.0, size, dtype=np.float32)
     if relief == "cylinder":
         profile = np.cos(np.float32(1.3) * (axis + np.float32(rng.uniform(-0.3, 0.3))))
-        return np.asarray(np.broadcast_to(np.float32(0.35) + np.float32(0.75) * profile[None, :], alpha.shape))
+        return np.asarray(
+            np.broadcast_to(np.float32(0.35) + np.float32(0.75) * profile[None, :], alpha.shape)
+        )
     depth = cv2.distanceTransform((alpha > 0.5).astype(np.uint8), cv2.DIST_L2, 3).astype(np.float32)
     width = np.float32(size * (0.3 if relief == "dome" else rng.uniform(0.02, 0.08)))
     height = np.sqrt((depth / width).clip(0.0, 1.0)) * width
@@ -150,7 +153,7 @@ def _shade(rng: Rng, alpha: FloatImage, relief: str) -> FloatImage:
     along = cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=0.125)
     angle = rng.uniform(0.0, 2.0 * np.pi)
     slope = np.float32(np.cos(angle)) * across + np.float32(np.sin(angle)) * along
-    return np.float32(1.0) + (np.float32(0.5) * slope).clip(-0.5, 0.6).astype(np.float32)
+    return np.asarray(np.float32(1.0) + (np.float32(0.5) * slope).clip(-0.5, 0.6), np.float32)
 
 
 def _paint(canvas: FloatImage, mask: Mask, colour: FloatImage, strength: float) -> None:
@@ -172,7 +175,9 @@ def _engrave_shapes(rng: Rng, canvas: FloatImage) -> None:
         elif kind == 1:
             corner = (size * rng.uniform(0.2, 0.7, 2)).astype(int)
             far = corner + (size * rng.uniform(0.04, 0.3, 2)).astype(int)
-            cv2.rectangle(mask, tuple(corner.tolist()), tuple(far.tolist()), 255, int(rng.choice([-1, thickness])))
+            cv2.rectangle(
+                mask, tuple(corner.tolist()), tuple(far.tolist()), 255, int(rng.choice([-1, thickness]))
+            )
         elif kind == 2:
             ends = (size * rng.uniform(0.15, 0.85, (2, 2))).astype(int)
             cv2.line(mask, tuple(ends[0].tolist()), tuple(ends[1].tolist()), 255, thickness, cv2.LINE_AA)
@@ -193,7 +198,9 @@ def _write_text(rng: Rng, canvas: FloatImage) -> None:
         text = "".join(rng.choice(letters, int(rng.integers(2, 9))))
         mask = np.zeros((size, size), np.uint8)
         where = (int(size * rng.uniform(0.15, 0.4)), int(size * (0.35 + 0.17 * line)))
-        cv2.putText(mask, text, where, int(rng.integers(0, 5)), scale, 255, max(1, round(2 * scale)), cv2.LINE_AA)
+        cv2.putText(
+            mask, text, where, int(rng.integers(0, 5)), scale, 255, max(1, round(2 * scale)), cv2.LINE_AA
+        )
         _paint(canvas, mask, colour, 0.9)
 
 
@@ -204,7 +211,9 @@ def _sprinkle(rng: Rng, canvas: FloatImage, colours: FloatImage, count: int, rad
         mask = np.zeros((size, size), np.uint8)
         for x, y in rng.uniform(0.0, size, (count, 2)):
             long = max(1, round(size * radius * rng.uniform(0.6, 1.4)))
-            cv2.ellipse(mask, (int(x), int(y)), (long, max(1, long // 2)), rng.uniform(0, 180), 0, 360, 255, -1)
+            cv2.ellipse(
+                mask, (int(x), int(y)), (long, max(1, long // 2)), rng.uniform(0, 180), 0, 360, 255, -1
+            )
         _paint(canvas, mask, colour, 0.85)
 
 
@@ -229,9 +238,11 @@ class PieceSpec:
         return cls(
             seed=int(rng.integers(2**31)),
             outline=outline,
-            relief="cylinder" if outline in ("screw", "bottle") else str(rng.choice(["flat", "bevel", "dome"])),
+            relief="cylinder"
+            if outline in ("screw", "bottle")
+            else str(rng.choice(["flat", "bevel", "dome"])),
             surface=TextureSpec.random(rng, contrast=contrast),
-            organic=outline == "soft" or bool(rng.random() < 0.15),
+            organic=outline == "soft" or bool(rng.random() < 0.22),
             printed=outline == "label" or bool(rng.random() < 0.2),
             sprinkles=int(rng.integers(4, 30)) if rng.random() < 0.2 else 0,
             fresh_grain=bool(rng.random() < 0.6),

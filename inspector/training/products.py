@@ -1,7 +1,7 @@
 """Random product families: what one camera over one line would see of one product, part after part.
 
-``ProductFamily(seed)`` fixes a product: its parts, their places, the background and how steady camera and light are.
-``draw`` gives a normal picture, ``draw_defective`` a faulty one, its mask and its twin without the fault.
+``ProductFamily(seed)`` fixes a product: its parts, their places, the background and how steady camera and
+light are. ``draw`` gives a normal picture, ``draw_defective`` a faulty one, its mask and its faultless twin.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.training.defects import MIN_VISIBLE_PX, add_defect, visible_mask
+from inspector.training.defects import MIN_VISIBLE_PX, add_defect, gap_mask, visible_mask
 from inspector.training.pieces import Piece, PieceSpec
-from inspector.training.textures import FloatImage, Rng, TextureSpec
+from inspector.training.textures import FloatImage, Rng, TextureSpec, blob_mask
 
 Picture = NDArray[np.uint8]
 MARGIN = 1.15
@@ -22,7 +22,7 @@ MARGIN = 1.15
 
 @dataclass(frozen=True)
 class Camera:
-    """How much pictures of one product differ: ranges, not values. Shift and zoom as fractions of the side."""
+    """How much pictures of one product differ: ranges; shift and zoom as fractions of the side."""
 
     shift: float
     turn_deg: float
@@ -39,7 +39,9 @@ class Camera:
         free = any_turn and rng.random() < 0.25
         return cls(
             shift=float(rng.uniform(0.0, 0.045)),
-            turn_deg=180.0 if free else float(rng.choice([0.0, rng.uniform(0.0, 5.0), rng.uniform(0.0, 20.0)])),
+            turn_deg=180.0
+            if free
+            else float(rng.choice([0.0, rng.uniform(0.0, 5.0), rng.uniform(0.0, 20.0)])),
             zoom=float(rng.uniform(0.0, 0.05)),
             light=float(rng.uniform(0.02, 0.2)),
             tint=float(rng.uniform(0.0, 0.03)),
@@ -68,7 +70,8 @@ class Camera:
         if sigma > 0.25:
             lit = cv2.GaussianBlur(lit, (0, 0), sigma).astype(np.float32)
         lit = lit + np.float32(self.noise) * rng.standard_normal(lit.shape, dtype=np.float32)
-        picture = (lit.clip(0.0, 1.0) * np.float32(255.0) + np.float32(0.5)).astype(np.uint8)
+        levels = lit.clip(0.0, 1.0) * np.float32(255.0) + np.float32(0.5)
+        picture: Picture = np.asarray(levels, np.uint8)
         if self.jpeg:
             quality = int(rng.integers(60, 98))
             _, coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -78,7 +81,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part lies on the canvas: centre and size as fractions of its side; ``spec`` indexes the parts."""
+    """Where part number ``spec`` lies: centre and size as fractions of the canvas side."""
 
     spec: int
     x: float
@@ -97,14 +100,16 @@ class Defective:
 
 
 class ProductFamily:
-    """One product, fixed by ``seed``: ``kind`` is texture, single, assembly or loose (copies thrown on a belt)."""
+    """One product, fixed by ``seed``: a texture, single, assembly or loose (copies thrown on a belt)."""
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self.seed = seed
         self.kind = str(rng.choice(["texture", "single", "assembly", "loose"], p=[0.3, 0.35, 0.22, 0.13]))
         textured = self.kind == "texture"
-        self.background = TextureSpec.random(rng, contrast=None if textured else float(rng.uniform(0.02, 0.35)))
+        self.background = TextureSpec.random(
+            rng, contrast=None if textured else float(rng.uniform(0.02, 0.35))
+        )
         self.fresh_background = textured or bool(rng.random() < 0.5)
         self.camera = Camera.random(rng, any_turn=self.kind == "single")
         self.shadow = float(rng.uniform(0.0, 0.6))
@@ -117,7 +122,9 @@ class ProductFamily:
         if self.kind == "texture":
             return [], []
         if self.kind == "single":
-            place = Place(0, 0.5, 0.5, float(rng.uniform(0.45, 0.85)), float(rng.choice([0.0, rng.uniform(0, 360)])))
+            place = Place(
+                0, 0.5, 0.5, float(rng.uniform(0.45, 0.85)), float(rng.choice([0.0, rng.uniform(0, 360)]))
+            )
             return [PieceSpec.random(rng)], [place]
         specs = [PieceSpec.random(rng) for _ in range(1 if self.kind == "loose" else int(rng.integers(2, 5)))]
         if self.kind == "loose":
@@ -174,8 +181,9 @@ class ProductFamily:
         for number, place in enumerate(places):
             size = max(24, round(place.span * canvas))
             piece = self._piece(np.random.default_rng([seed, number]), place.spec, size)
-            matrix = cv2.getRotationMatrix2D(((size - 1) / 2.0, (size - 1) / 2.0), place.turn_deg, 1.0)
-            matrix[:, 2] += np.array([place.x, place.y]) * canvas - (size - 1) / 2.0
+            middle = (size - 1) / 2.0
+            matrix = np.asarray(cv2.getRotationMatrix2D((middle, middle), place.turn_deg, 1.0), np.float64)
+            matrix[:, 2] += np.array([place.x, place.y]) * canvas - middle
             rgb = cv2.warpAffine(piece.rgb, matrix, (canvas, canvas))
             alpha = cv2.warpAffine(piece.alpha, matrix, (canvas, canvas)).astype(np.float32)
             if self.shadow > 0.1:
@@ -218,12 +226,31 @@ class ProductFamily:
             mask = visible_mask(scene, other, np.ones_like(covered))
             if mask.sum() >= MIN_VISIBLE_PX:
                 return np.where(mask[..., None], other, scene), mask
+        if places and rng.random() < 0.2:
+            ground = self._ground(np.random.default_rng(scene_seed), scene.shape[0])
+            faulty, mask = _broken(rng, scene, ground, covered)
+            if mask.sum() >= MIN_VISIBLE_PX:
+                return faulty, mask
+        if rng.random() < 0.08:
+            return self._intruded(rng, scene)
         region = covered if rng.random() < 0.9 else np.ones_like(covered)
         faulty, mask = add_defect(rng, scene, _inner(region))
         if rng.random() < 0.15:
             faulty, more = add_defect(rng, faulty, _inner(region))
             mask = mask | more
         return faulty, mask
+
+    def _intruded(self, rng: Rng, scene: FloatImage) -> tuple[FloatImage, NDArray[np.bool_]]:
+        """A small foreign part somewhere on the picture."""
+        canvas = scene.shape[0]
+        size = round(canvas * rng.uniform(0.06, 0.2))
+        piece = PieceSpec.random(rng).draw(rng, max(12, size))
+        left, top = rng.uniform(0.12, 0.65, 2) * canvas
+        matrix = np.array([[1.0, 0.0, left], [0.0, 1.0, top]])
+        rgb = cv2.warpAffine(piece.rgb, matrix, (canvas, canvas))
+        alpha = cv2.warpAffine(piece.alpha, matrix, (canvas, canvas))[..., None]
+        faulty = np.asarray(scene * (np.float32(1.0) - alpha) + rgb * alpha, np.float32)
+        return faulty, visible_mask(scene, faulty, alpha[..., 0])
 
     def _rearranged(self, rng: Rng, places: list[Place]) -> list[Place]:
         """One small part missing, displaced, turned or exchanged."""
@@ -240,6 +267,24 @@ class ProductFamily:
         else:
             changed[which] = replace(place, spec=int(rng.integers(0, len(self.specs))))
         return changed
+
+
+def _broken(
+    rng: Rng, scene: FloatImage, ground: FloatImage, covered: FloatImage
+) -> tuple[FloatImage, NDArray[np.bool_]]:
+    """A bite out of the product or a gap across it: what lies behind shows through."""
+    canvas = scene.shape[0]
+    rim = cv2.morphologyEx((covered > 0.5).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    rows, columns = np.nonzero(rim if rim.any() else np.ones_like(rim))
+    pick = int(rng.integers(rows.size))
+    at = (float(columns[pick]), float(rows[pick]))
+    if rng.random() < 0.5:
+        gone = blob_mask(rng, canvas, at, canvas * float(np.exp(rng.uniform(np.log(0.02), np.log(0.14)))))
+    else:
+        gone = gap_mask(rng, canvas, at, covered)
+    weight = (gone * covered)[..., None]
+    faulty = np.asarray(scene * (np.float32(1.0) - weight) + ground * weight, np.float32)
+    return faulty, visible_mask(scene, faulty, weight[..., 0])
 
 
 def _warped(image: FloatImage, matrix: NDArray[np.float64], size: int) -> FloatImage:
