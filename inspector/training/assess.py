@@ -126,7 +126,8 @@ def sparsemax_residual(
     weights = (scores - threshold).clamp_min(0.0)
     used = int(support.max())
     mixture = torch.einsum("qk,qkd->qd", weights[:, :used], references[closest.indices[:, :used]])
-    return torch.linalg.vector_norm(queries - fn.normalize(mixture, dim=-1), dim=-1)
+    left: Tensor = torch.linalg.vector_norm(queries - fn.normalize(mixture, dim=-1), dim=-1)
+    return left
 
 
 MATCHINGS: dict[str, Matching] = {
@@ -163,7 +164,7 @@ def masks_of(root: Path, kind: str, size_px: int) -> NDArray[np.bool_] | None:
 
 @dataclass(frozen=True)
 class FolderTaps:
-    """Encoded folder in MVTec layout: taps ``[n, N, D]`` of training, good and faulty pictures; masks if any."""
+    """Encoded folder in MVTec layout: taps ``[n, N, D]`` of each part; masks if it has any."""
 
     train: list[Tensor]
     good: list[Tensor]
@@ -201,7 +202,7 @@ app = typer.Typer(add_completion=False, help="Measure a tower on folders in MVTe
 
 
 @app.command()
-def main(
+def main(  # noqa: PLR0913, PLR0917 - a command has as many parameters as options
     folders: Annotated[list[Path], typer.Argument(help="Data sets in MVTec layout.")],
     weights: Annotated[Path | None, typer.Option(help="Exported tower; else the shipped one.")] = None,
     untrained: Annotated[bool, typer.Option(help="Measure random weights instead.")] = False,
@@ -224,9 +225,8 @@ def main(
             images = [quality.image_auroc for quality in found]
             spread = " ".join(f"{value:.3f}" for value in images)
             pixels = float(np.mean([quality.pixel_auroc for quality in found]))
-            console.print(
-                f"{described} {root.name} {name}: I-AUROC {np.mean(images):.3f} ({spread}) P-AUROC {pixels:.3f}"
-            )
+            line = f"{root.name} {name}: I-AUROC {np.mean(images):.3f} ({spread}) P-AUROC {pixels:.3f}"
+            console.print(f"{described} {line}")
 
 
 def _encoder(weights: Path | None, untrained: bool) -> tuple[Encode, str]:

@@ -43,6 +43,7 @@ WEIGHTS_FOLDER = Path(__file__).resolve().parents[1] / "detection" / "weights"
 CONFIG_PATH = WEIGHTS_FOLDER / "embedded.json"
 TAPS = (1, 2, 3)
 STRIDE_PX = 8
+HEAD_SPEED = 5.0
 TRAINED_STAGES = ("conv", "bn", "layer1", "layer2", "layer3")
 SIDECAR = {"matching": {"kind": "nearest"}, "taps": list(TAPS), "text_tower": False, "image_size": 256}
 
@@ -143,10 +144,12 @@ class Training:
         self.head = DistanceHead(len(TAPS))
         self.average = copy.deepcopy(self.model).eval()
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-            {"params": list(self.head.parameters()), "weight_decay": 0.0},
+        decay = {"weight_decay": settings.weight_decay, "speed": 1.0}
+        plain = {"weight_decay": 0.0, "speed": 1.0}
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in trained if p.ndim > 1], **decay},
+            {"params": [p for p in trained if p.ndim <= 1], **plain},
+            {"params": list(self.head.parameters()), **plain, "speed": HEAD_SPEED},
         ]
         self.optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
         self.progressed = Progressed()
@@ -162,7 +165,7 @@ class Training:
         started = time.monotonic()
         rate = self.settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * self.done_fraction()))
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (self.progressed.step + 1) / 50.0)
+            group["lr"] = group["speed"] * rate * min(1.0, (self.progressed.step + 1) / 50.0)
         self.model.train()
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.progressed.step)
         loss = losses(self.model, self.head, batch, generator, self.settings.contrast_weight)
@@ -301,7 +304,7 @@ app = typer.Typer(add_completion=False, help="Train the embedded image encoder o
 
 
 @app.command()
-def main(
+def main(  # noqa: PLR0913, PLR0917 - a command has as many parameters as options
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, snapshots and the exported weights.")],
     minutes: Annotated[float | None, typer.Option(help="Length of the schedule in minutes.")] = None,
     episodes: Annotated[int, typer.Option(help="Length of the schedule where no minutes are given.")] = 8000,

@@ -16,7 +16,7 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 TOP_FRACTION = 0.01
 RANKING_MARGIN = 0.05
-RANKING_SHARPNESS = 20.0
+RANKING_SHARPNESS = 40.0
 CONTRAST_TEMPERATURE = 0.1
 
 
@@ -57,8 +57,8 @@ class DistanceHead(nn.Module):
 
     def __init__(self, taps: int) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.full((taps + 1,), math.log(12.0)))
-        self.offset = nn.Parameter(torch.full((taps + 1,), 0.25))
+        self.log_scale = nn.Parameter(torch.full((taps + 1,), math.log(30.0)))
+        self.offset = nn.Parameter(torch.full((taps + 1,), 0.1))
 
     def forward(self, distances: Tensor) -> Tensor:
         """Distances ``[T, E, Q]`` to logits ``[T + 1, E, Q]``."""

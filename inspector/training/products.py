@@ -248,9 +248,10 @@ class ProductFamily:
         left, top = rng.uniform(0.12, 0.65, 2) * canvas
         matrix = np.array([[1.0, 0.0, left], [0.0, 1.0, top]])
         rgb = cv2.warpAffine(piece.rgb, matrix, (canvas, canvas))
-        alpha = cv2.warpAffine(piece.alpha, matrix, (canvas, canvas))[..., None]
-        faulty = np.asarray(scene * (np.float32(1.0) - alpha) + rgb * alpha, np.float32)
-        return faulty, visible_mask(scene, faulty, alpha[..., 0])
+        alpha = np.asarray(cv2.warpAffine(piece.alpha, matrix, (canvas, canvas)), np.float32)
+        weight = alpha[..., None]
+        faulty = np.asarray(scene * (np.float32(1.0) - weight) + rgb * weight, np.float32)
+        return faulty, visible_mask(scene, faulty, alpha)
 
     def _rearranged(self, rng: Rng, places: list[Place]) -> list[Place]:
         """One small part missing, displaced, turned or exchanged."""

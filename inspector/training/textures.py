@@ -1,8 +1,8 @@
 """Random surfaces: noise, weave, brushed metal, wood, dead leaves and cells.
 
 A ``TextureSpec`` holds what stays the same for one material (colours, scale, direction); ``sample`` draws a
-fresh piece of it, because two pieces of one material are alike but never equal. Imports numpy and OpenCV only:
-the embedded encoder learns from these pictures, so nothing here may come from a data set.
+fresh piece of it, because two pieces of one material are alike but never equal. Imports numpy and OpenCV
+only: the embedded encoder learns from these pictures, so nothing here may come from a data set.
 """
 
 from __future__ import annotations

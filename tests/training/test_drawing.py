@@ -53,7 +53,8 @@ def test_the_mask_names_the_pixels_where_the_faulty_picture_differs_from_its_twi
 
 
 def test_normal_pictures_of_one_family_are_far_closer_than_those_of_two_families() -> None:
-    within, between = [], []
+    within: list[float] = []
+    between: list[float] = []
     thumbnails = []
     for seed in range(24):
         family, rng = ProductFamily(seed), np.random.default_rng(seed)
