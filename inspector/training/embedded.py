@@ -89,7 +89,7 @@ def create_tower(config_path: Path) -> nn.Module:
 def stage_features(model: nn.Module, pictures: Tensor) -> list[Tensor]:
     """Taps ``[B, D, h, w]`` at strides 4, 8 and 16 of the tower's input ``[B, 3, S, S]``."""
     visual: Any = model.visual
-    out = visual.forward_intermediates(pictures, indices=list(TAPS), stop_early=True, intermediates_only=True)
+    out = visual.forward_intermediates(pictures, indices=list(TAPS), intermediates_only=True)
     taps: list[Tensor] = out["image_intermediates"]
     return [tap.float() for tap in taps]
 
@@ -311,7 +311,7 @@ def main(  # noqa: PLR0913, PLR0917 - a command has as many parameters as option
     seed: Annotated[int, typer.Option(help="Seed of weights and pictures.")] = 0,
     size_px: Annotated[int, typer.Option(help="Side of the training pictures, a multiple of 16.")] = 192,
     resume: Annotated[Path | None, typer.Option(help="Checkpoint to go on from.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads of the training process.")] = 2,
+    threads: Annotated[int, typer.Option(help="Threads of training; above the free cores they wait for each other.")] = 1,
 ) -> None:
     """Train, report on held-out drawn products, export."""
     console = Console()
