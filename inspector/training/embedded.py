@@ -311,7 +311,7 @@ def main(  # noqa: PLR0913, PLR0917 - a command has as many parameters as option
     seed: Annotated[int, typer.Option(help="Seed of weights and pictures.")] = 0,
     size_px: Annotated[int, typer.Option(help="Side of the training pictures, a multiple of 16.")] = 192,
     resume: Annotated[Path | None, typer.Option(help="Checkpoint to go on from.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads of training; above the free cores they wait for each other.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads; no more than cores that are free.")] = 1,
 ) -> None:
     """Train, report on held-out drawn products, export."""
     console = Console()
