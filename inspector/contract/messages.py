@@ -208,7 +208,10 @@ class Heartbeat(Message):
 
 
 class RecipeMessage(Message):
-    """The active product on `recipe`; `hash` is of its bank, `thr` the raw threshold, `since` UTC seconds."""
+    """The active product on `recipe`; `hash` is of its bank, `thr` the raw threshold.
+
+    `cal` and `n` say where the threshold comes from (provisional, from n references); `since` is in UTC seconds.
+    """
 
     limit_bytes: ClassVar[int] = 1024
     canonical: ClassVar[bool] = False
@@ -218,6 +221,8 @@ class RecipeMessage(Message):
     name: Annotated[str, Field(max_length=64)]
     hash: Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]*$")]
     thr: Finite
+    cal: Annotated[str, Field(max_length=16)] = ""
+    n: U32 = 0
     since: U32
 
 
@@ -253,6 +258,8 @@ class Detail(Message):
     rev: U16
     score: Finite | None
     threshold: Finite | None
+    calibration: str = ""
+    calibration_n: Annotated[int, Field(ge=0)] = 0
     parts: dict[str, Finite | None] = {}
     branches: list[str] = []
     regions: list[DetailRegion] = []

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from inspector.errors import NotFoundError
@@ -106,3 +106,9 @@ def _filtered(query: Select[Any], wanted: InspectionFilter) -> Select[Any]:
     if wanted.err is not None:
         query = query.where(InspectionRow.err == wanted.err)
     return query
+
+
+def forget_pictures(session: Session, inspection_ids: list[int]) -> None:
+    """The pictures of these verdicts are gone; the verdicts stay."""
+    gone = {"image_path": None, "map_path": None}
+    session.execute(update(InspectionRow).where(InspectionRow.id.in_(inspection_ids)).values(gone))
