@@ -26,7 +26,10 @@ class Housekeeping:
         self._station_id = station_id
         self._writer = writer
         self._scheduler = BackgroundScheduler(timezone="UTC")
-        for job, period_s in ((self.remove_old_pictures, RETENTION_PERIOD_S), (writer.store.checkpoint, CHECKPOINT_PERIOD_S)):
+        for job, period_s in (
+            (self.remove_old_pictures, RETENTION_PERIOD_S),
+            (writer.store.checkpoint, CHECKPOINT_PERIOD_S),
+        ):
             self._scheduler.add_job(_wrapped(job), "interval", seconds=period_s, coalesce=True, max_instances=1)
 
     def start(self) -> None:

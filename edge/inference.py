@@ -196,7 +196,6 @@ class Inference:
 
     def _publish(self, given: Answer, result: Result, row: journal.CommittedVerdict) -> None:
         self._publisher.publish_live(LiveVerdict(result, row.outbox_ids[0], given.part.captured_monotonic_s))
-        self._link.publish(self._link.topics.last, result.to_json(), retain=True)
 
     def _abort_all(self) -> None:
         """Answer every part in flight NONE before the process ends."""

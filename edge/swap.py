@@ -24,7 +24,13 @@ class RecipeSwap:
     """Loads recipes for one station; used by one thread at a time."""
 
     def __init__(
-        self, writer: StoreWriter, data_path: Path, station_id: int, encoder: Encoder, control: StationControl, warm_batch: int
+        self,
+        writer: StoreWriter,
+        data_path: Path,
+        station_id: int,
+        encoder: Encoder,
+        control: StationControl,
+        warm_batch: int,
     ) -> None:
         self._writer = writer
         self._data_path = data_path

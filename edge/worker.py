@@ -1,7 +1,7 @@
 """The worker of one station: builds its threads, starts them in order, watches them, and stops them in order.
 
-    camera → capture → inbox → inference → journal → publisher → PLC
-                                   └→ recorder (pictures)        commands ← PLC, dashboard
+camera → capture → inbox → inference → journal → publisher → PLC
+                               └→ recorder (pictures)        commands ← PLC, dashboard
 """
 
 import logging
@@ -143,7 +143,9 @@ class Worker:
         self._write_status(stopped=True)
         self._writer.stop()
         counts = ", ".join(f"{count} {verdict.name}" for verdict, count in self._inference.counts.items())
-        log.info("station %s has stopped after %d verdicts (%s)", self._config.station.name, self._inference.seq, counts)
+        log.info(
+            "station %s has stopped after %d verdicts (%s)", self._config.station.name, self._inference.seq, counts
+        )
 
     def _register(self, session: Any) -> tuple[int, int]:
         station = stations.ensure_station(session, self._config.station.name)
@@ -183,9 +185,7 @@ class Worker:
             return
         self._next_status_s = now + STATUS_PERIOD_S
         status = self._status() | ({"st": 0} if stopped else {})
-        self._writer.post(
-            lambda session: stations.set_status(session, self._station_id, status, datetime.now(UTC))
-        )
+        self._writer.post(lambda session: stations.set_status(session, self._station_id, status, datetime.now(UTC)))
 
     def _status(self) -> dict[str, Any]:
         """The worker in numbers, for the dashboard."""

@@ -28,7 +28,9 @@ OUTLIER_RATIO = 1.5
 log = logging.getLogger(__name__)
 
 
-def build_recipe(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encoder, say: Progress | None = None) -> bool:
+def build_recipe(
+    writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encoder, say: Progress | None = None
+) -> bool:
     """Build, calibrate and save the bank of a recipe; its row tells progress and outcome. False if it failed."""
 
     def tell(fraction: float, message: str) -> None:

@@ -71,9 +71,7 @@ def encoded(encode: Encode, pictures: Tensor, side: int) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def anomaly_maps(
-    queries: list[Tensor], references: list[Tensor], size_px: int, matching: Matching = nearest
-) -> Tensor:
+def anomaly_maps(queries: list[Tensor], references: list[Tensor], size_px: int, matching: Matching = nearest) -> Tensor:
     """Mean over taps of the distance, as pixels ``[n, S, S]``."""
     per_tap = []
     for asked, shown in zip(queries, references, strict=True):
@@ -110,9 +108,7 @@ def nearest_few(queries: Tensor, references: Tensor, count: int = 3) -> Tensor:
     return 1.0 - (queries @ references.T).topk(count, -1).values.mean(-1)
 
 
-def sparsemax_residual(
-    queries: Tensor, references: Tensor, temperature: float = 1.0, kept: int = 256
-) -> Tensor:
+def sparsemax_residual(queries: Tensor, references: Tensor, temperature: float = 1.0, kept: int = 256) -> Tensor:
     """Length of what a sparsemax mixture of reference rows leaves over (Martins & Astudillo 2016).
 
     Exact while fewer than ``kept`` rows carry weight.
@@ -177,8 +173,7 @@ def encoded_folder(encode: Encode, root: Path, size_px: int) -> FolderTaps:
     kind = next(p.name for p in sorted((root / "test").iterdir()) if p.name != "good")
     side = size_px // 8
     train, good, faulty = (
-        encoded(encode, pictures_of(root / part, size_px), side)
-        for part in ("train/good", "test/good", f"test/{kind}")
+        encoded(encode, pictures_of(root / part, size_px), side) for part in ("train/good", "test/good", f"test/{kind}")
     )
     return FolderTaps(train, good, faulty, masks_of(root, kind, size_px))
 
@@ -215,9 +210,7 @@ def main(  # noqa: PLR0913, PLR0917 - a command has as many parameters as option
     encode, described = _encoder(weights, untrained)
     if drawn:
         quality = drawn_quality(encode, drawn, size_px)
-        console.print(
-            f"{described} drawn I-AUROC {quality.image_auroc:.3f} P-AUROC {quality.pixel_auroc:.3f}"
-        )
+        console.print(f"{described} drawn I-AUROC {quality.image_auroc:.3f} P-AUROC {quality.pixel_auroc:.3f}")
     for root in folders:
         folder = encoded_folder(encode, root, size_px)
         for name in matching or MATCHINGS:

@@ -122,9 +122,7 @@ def _dent(rng: Rng, image: FloatImage, at: tuple[float, float]) -> Change:
     slope = bell * (dx * np.float32(np.cos(angle)) + dy * np.float32(np.sin(angle))) * np.float32(strength)
     pull = np.float32(rng.uniform(-0.5, 0.5) * radius) * bell
     bent = cv2.remap(image, xs + pull * dx, ys + pull * dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    return np.asarray(bent, np.float32) * (np.float32(1.0) + slope[..., None]), (bell > 0.15).astype(
-        np.float32
-    )
+    return np.asarray(bent, np.float32) * (np.float32(1.0) + slope[..., None]), (bell > 0.15).astype(np.float32)
 
 
 def _foreign_texture(rng: Rng, image: FloatImage, at: tuple[float, float]) -> Change:

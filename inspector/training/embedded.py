@@ -117,9 +117,7 @@ def losses(
         )
         queries = asked.reshape(2, episodes, *asked.shape[1:]).transpose(0, 1).flatten(1, 2)
         distances.append(nearest_distance(queries, shown.reshape(episodes, -1, shown.shape[-1])))
-        contrast = contrast + contrast_loss(
-            tap[-3 * episodes : -2 * episodes], tap[-episodes:], view.theta, generator
-        )
+        contrast = contrast + contrast_loss(tap[-3 * episodes : -2 * episodes], tap[-episodes:], view.theta, generator)
     stacked = torch.stack(distances)
     faulty, clean = grid_targets(batch.mask, side)
     nothing, everything = torch.zeros_like(faulty), torch.ones_like(clean)
@@ -137,9 +135,7 @@ class Training:
         self.settings = settings
         self.model = create_tower(CONFIG_PATH)
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad = (
-                name.removeprefix("visual.").startswith(TRAINED_STAGES) and "visual." in name
-            )
+            parameter.requires_grad = name.removeprefix("visual.").startswith(TRAINED_STAGES) and "visual." in name
         self.model.to(memory_format=torch.channels_last)
         self.head = DistanceHead(len(TAPS))
         self.average = copy.deepcopy(self.model).eval()
@@ -192,14 +188,10 @@ class Training:
     def batches(self) -> Iterator[EpisodeBatch]:
         """Batches from where the run stands; drawn in worker processes where the settings ask for them."""
         total = 10_000_000 if self.settings.minutes is not None else self._last_step()
-        drawn = DrawnEpisodes(
-            self.settings.seed, self.settings.size_px, self.settings.episodes_per_batch, total
-        )
+        drawn = DrawnEpisodes(self.settings.seed, self.settings.size_px, self.settings.episodes_per_batch, total)
         rest = Subset(drawn, range(self.progressed.step, total))
         ahead = 4 if self.settings.workers else None
-        return iter(
-            DataLoader(rest, batch_size=None, num_workers=self.settings.workers, prefetch_factor=ahead)
-        )
+        return iter(DataLoader(rest, batch_size=None, num_workers=self.settings.workers, prefetch_factor=ahead))
 
     def _last_step(self) -> int:
         return math.ceil(self.settings.episodes / self.settings.episodes_per_batch)
@@ -247,10 +239,7 @@ def load_tower(folder: Path) -> nn.Module:
     """The exported tower, strict, fp32, ready to encode."""
     model = create_tower(folder / CONFIG_PATH.name)
     model.load_state_dict(
-        {
-            n: t.float() if t.is_floating_point() else t
-            for n, t in load_file(folder / "embedded.safetensors").items()
-        }
+        {n: t.float() if t.is_floating_point() else t for n, t in load_file(folder / "embedded.safetensors").items()}
     )
     return model.eval()
 
@@ -268,9 +257,7 @@ def run(training: Training, out: Path, console: Console) -> list[float]:
             training.progressed.elapsed_s = max(training.progressed.elapsed_s, time.monotonic() - started)
             recent = sum(seen[-100:]) / len(seen[-100:])
             drawn = training.progressed.step * settings.episodes_per_batch
-            shown.update(
-                bar, completed=training.done_fraction(), description=f"{drawn} episodes, loss {recent:.3f}"
-            )
+            shown.update(bar, completed=training.done_fraction(), description=f"{drawn} episodes, loss {recent:.3f}")
             finished = training.done_fraction() >= 1.0
             if finished or time.monotonic() - last_report > settings.report_every_s:
                 _report(training, out, recent, console)

@@ -82,6 +82,4 @@ def held_out_product(index: int, size_px: int, *, references: int = 4, queries: 
     shown = planar([family.draw(rng, size_px) for _ in range(references)])
     normal = planar([family.draw(rng, size_px) for _ in range(queries)])
     faulty = [family.draw_defective(rng, size_px) for _ in range(queries)]
-    return HeldOutProduct(
-        shown, normal, planar([f.image for f in faulty]), np.stack([f.mask for f in faulty])
-    )
+    return HeldOutProduct(shown, normal, planar([f.image for f in faulty]), np.stack([f.mask for f in faulty]))

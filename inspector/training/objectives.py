@@ -71,9 +71,7 @@ def grid_targets(mask: Tensor, side: int) -> tuple[Tensor, Tensor]:
     covered = fn.adaptive_avg_pool2d(mask.float().unsqueeze(1), side)
     touched = fn.max_pool2d((covered > 0.0).float(), 3, 1, 1)
     peak = covered.amax((2, 3), keepdim=True)
-    return (covered >= torch.minimum(0.3 * torch.ones_like(peak), 0.7 * peak)).flatten(1), (
-        touched == 0
-    ).flatten(1)
+    return (covered >= torch.minimum(0.3 * torch.ones_like(peak), 0.7 * peak)).flatten(1), (touched == 0).flatten(1)
 
 
 def patch_loss(logits: Tensor, faulty: Tensor, clean: Tensor) -> Tensor:
@@ -117,9 +115,7 @@ def second_view(pictures: Tensor, generator: torch.Generator) -> SecondView:
     return SecondView(moved * gain + tint + noise, theta)
 
 
-def contrast_loss(
-    first: Tensor, second: Tensor, theta: Tensor, generator: torch.Generator, points: int = 48
-) -> Tensor:
+def contrast_loss(first: Tensor, second: Tensor, theta: Tensor, generator: torch.Generator, points: int = 48) -> Tensor:
     """InfoNCE between matching positions of two views of the same pictures.
 
     Args:

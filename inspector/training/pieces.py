@@ -142,9 +142,7 @@ def _shade(rng: Rng, alpha: FloatImage, relief: str) -> FloatImage:
     axis = np.linspace(-1.0, 1.0, size, dtype=np.float32)
     if relief == "cylinder":
         profile = np.cos(np.float32(1.3) * (axis + np.float32(rng.uniform(-0.3, 0.3))))
-        return np.asarray(
-            np.broadcast_to(np.float32(0.35) + np.float32(0.75) * profile[None, :], alpha.shape)
-        )
+        return np.asarray(np.broadcast_to(np.float32(0.35) + np.float32(0.75) * profile[None, :], alpha.shape))
     depth = cv2.distanceTransform((alpha > 0.5).astype(np.uint8), cv2.DIST_L2, 3).astype(np.float32)
     width = np.float32(size * (0.3 if relief == "dome" else rng.uniform(0.02, 0.08)))
     height = np.sqrt((depth / width).clip(0.0, 1.0)) * width
@@ -175,9 +173,7 @@ def _engrave_shapes(rng: Rng, canvas: FloatImage) -> None:
         elif kind == 1:
             corner = (size * rng.uniform(0.2, 0.7, 2)).astype(int)
             far = corner + (size * rng.uniform(0.04, 0.3, 2)).astype(int)
-            cv2.rectangle(
-                mask, tuple(corner.tolist()), tuple(far.tolist()), 255, int(rng.choice([-1, thickness]))
-            )
+            cv2.rectangle(mask, tuple(corner.tolist()), tuple(far.tolist()), 255, int(rng.choice([-1, thickness])))
         elif kind == 2:
             ends = (size * rng.uniform(0.15, 0.85, (2, 2))).astype(int)
             cv2.line(mask, tuple(ends[0].tolist()), tuple(ends[1].tolist()), 255, thickness, cv2.LINE_AA)
@@ -198,9 +194,7 @@ def _write_text(rng: Rng, canvas: FloatImage) -> None:
         text = "".join(rng.choice(letters, int(rng.integers(2, 9))))
         mask = np.zeros((size, size), np.uint8)
         where = (int(size * rng.uniform(0.15, 0.4)), int(size * (0.35 + 0.17 * line)))
-        cv2.putText(
-            mask, text, where, int(rng.integers(0, 5)), scale, 255, max(1, round(2 * scale)), cv2.LINE_AA
-        )
+        cv2.putText(mask, text, where, int(rng.integers(0, 5)), scale, 255, max(1, round(2 * scale)), cv2.LINE_AA)
         _paint(canvas, mask, colour, 0.9)
 
 
@@ -211,9 +205,7 @@ def _sprinkle(rng: Rng, canvas: FloatImage, colours: FloatImage, count: int, rad
         mask = np.zeros((size, size), np.uint8)
         for x, y in rng.uniform(0.0, size, (count, 2)):
             long = max(1, round(size * radius * rng.uniform(0.6, 1.4)))
-            cv2.ellipse(
-                mask, (int(x), int(y)), (long, max(1, long // 2)), rng.uniform(0, 180), 0, 360, 255, -1
-            )
+            cv2.ellipse(mask, (int(x), int(y)), (long, max(1, long // 2)), rng.uniform(0, 180), 0, 360, 255, -1)
         _paint(canvas, mask, colour, 0.85)
 
 
@@ -238,9 +230,7 @@ class PieceSpec:
         return cls(
             seed=int(rng.integers(2**31)),
             outline=outline,
-            relief="cylinder"
-            if outline in ("screw", "bottle")
-            else str(rng.choice(["flat", "bevel", "dome"])),
+            relief="cylinder" if outline in ("screw", "bottle") else str(rng.choice(["flat", "bevel", "dome"])),
             surface=TextureSpec.random(rng, contrast=contrast),
             organic=outline == "soft" or bool(rng.random() < 0.22),
             printed=outline == "label" or bool(rng.random() < 0.2),

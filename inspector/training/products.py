@@ -39,9 +39,7 @@ class Camera:
         free = any_turn and rng.random() < 0.25
         return cls(
             shift=float(rng.uniform(0.0, 0.045)),
-            turn_deg=180.0
-            if free
-            else float(rng.choice([0.0, rng.uniform(0.0, 5.0), rng.uniform(0.0, 20.0)])),
+            turn_deg=180.0 if free else float(rng.choice([0.0, rng.uniform(0.0, 5.0), rng.uniform(0.0, 20.0)])),
             zoom=float(rng.uniform(0.0, 0.05)),
             light=float(rng.uniform(0.02, 0.2)),
             tint=float(rng.uniform(0.0, 0.03)),
@@ -107,9 +105,7 @@ class ProductFamily:
         self.seed = seed
         self.kind = str(rng.choice(["texture", "single", "assembly", "loose"], p=[0.3, 0.35, 0.22, 0.13]))
         textured = self.kind == "texture"
-        self.background = TextureSpec.random(
-            rng, contrast=None if textured else float(rng.uniform(0.02, 0.35))
-        )
+        self.background = TextureSpec.random(rng, contrast=None if textured else float(rng.uniform(0.02, 0.35)))
         self.fresh_background = textured or bool(rng.random() < 0.5)
         self.camera = Camera.random(rng, any_turn=self.kind == "single")
         self.shadow = float(rng.uniform(0.0, 0.6))
@@ -122,9 +118,7 @@ class ProductFamily:
         if self.kind == "texture":
             return [], []
         if self.kind == "single":
-            place = Place(
-                0, 0.5, 0.5, float(rng.uniform(0.45, 0.85)), float(rng.choice([0.0, rng.uniform(0, 360)]))
-            )
+            place = Place(0, 0.5, 0.5, float(rng.uniform(0.45, 0.85)), float(rng.choice([0.0, rng.uniform(0, 360)])))
             return [PieceSpec.random(rng)], [place]
         specs = [PieceSpec.random(rng) for _ in range(1 if self.kind == "loose" else int(rng.integers(2, 5)))]
         if self.kind == "loose":

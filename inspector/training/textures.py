@@ -49,21 +49,15 @@ def spectrum_noise(rng: Rng, size: int, exponent: float) -> FloatImage:
     return noise / np.float32(noise.std() + 1e-6)
 
 
-def blob_mask(
-    rng: Rng, size: int, centre: tuple[float, float], radius: float, roughness: float = 0.35
-) -> FloatImage:
+def blob_mask(rng: Rng, size: int, centre: tuple[float, float], radius: float, roughness: float = 0.35) -> FloatImage:
     """Irregular soft-edged blob of about ``radius`` px around ``centre`` (x, y): ``[size, size]`` in 0..1."""
     angles = np.linspace(0.0, 2.0 * np.pi, 40, endpoint=False)
     reach = np.ones_like(angles)
     for harmonic in range(1, 6):
-        reach += (
-            roughness / harmonic * rng.normal() * np.cos(harmonic * angles + rng.uniform(0.0, 2.0 * np.pi))
-        )
+        reach += roughness / harmonic * rng.normal() * np.cos(harmonic * angles + rng.uniform(0.0, 2.0 * np.pi))
     reach = radius * reach.clip(0.25)
     stretch = np.exp(rng.normal(0.0, 0.25))
-    points = np.stack(
-        [centre[0] + reach * stretch * np.cos(angles), centre[1] + reach / stretch * np.sin(angles)], 1
-    )
+    points = np.stack([centre[0] + reach * stretch * np.cos(angles), centre[1] + reach / stretch * np.sin(angles)], 1)
     mask = np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, [np.round(points * 16.0).astype(np.int32)], 255, cv2.LINE_AA, 4)
     return mask.astype(np.float32) / np.float32(255.0)
@@ -152,9 +146,9 @@ class TextureSpec:
 
     def _wood(self, rng: Rng, size: int) -> FloatImage:
         large = round(size * 1.42)
-        warp = value_noise(rng, large, 2.0, 6.0) * np.float32(0.5) + value_noise(
-            rng, large, 5.0, 30.0
-        ) * np.float32(0.1)
+        warp = value_noise(rng, large, 2.0, 6.0) * np.float32(0.5) + value_noise(rng, large, 5.0, 30.0) * np.float32(
+            0.1
+        )
         rows = np.linspace(0.0, self.cells * 0.5, large, dtype=np.float32)[:, None]
         rings = np.sin(np.float32(2.0 * np.pi) * (rows + warp))
         return self._turned(rings + np.float32(0.4) * value_noise(rng, large, 8.0, large), size)
@@ -196,12 +190,8 @@ class TextureSpec:
         jitter = rng.normal(0.0, 0.12 * self.contrast, (count, 3))
         base = self.colours[0] + mixes[:, None] * self.contrast * (self.colours[1] - self.colours[0])
         shades = (base + jitter).clip(0.0, 1.0)
-        for centre, radius, shade, turn in zip(
-            centres, radii, shades, rng.uniform(0, 180, count), strict=True
-        ):
+        for centre, radius, shade, turn in zip(centres, radii, shades, rng.uniform(0, 180, count), strict=True):
             long, short = max(1, round(radius)), max(1, round(radius / min(self.exponent, 1.6)))
             where = (round(centre[0]), round(centre[1]))
-            cv2.ellipse(
-                canvas, where, (long, short), float(turn), 0.0, 360.0, shade.tolist(), -1, cv2.LINE_AA
-            )
+            cv2.ellipse(canvas, where, (long, short), float(turn), 0.0, 360.0, shade.tolist(), -1, cv2.LINE_AA)
         return canvas

@@ -110,9 +110,7 @@ def test_each_outline_gives_a_part_with_something_in_it_and_something_around(out
 
 @pytest.mark.parametrize("kind", SURFACE_DEFECTS, ids=lambda kind: kind.__name__.strip("_"))
 def test_each_surface_fault_changes_something_where_it_says(kind) -> None:  # type: ignore[no-untyped-def]
-    image = TextureSpec.random(np.random.default_rng(0), "octaves", contrast=0.4).sample(
-        np.random.default_rng(1), 128
-    )
+    image = TextureSpec.random(np.random.default_rng(0), "octaves", contrast=0.4).sample(np.random.default_rng(1), 128)
     visible = 0
     for seed in range(10):
         changed, meant = kind(np.random.default_rng(seed), image, (64.0, 60.0))

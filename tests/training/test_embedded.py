@@ -95,13 +95,9 @@ def test_only_the_first_three_stages_learn() -> None:
     before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
     for batch, _ in zip(training.batches(), range(2), strict=False):
         training.step(batch)
-    moved = {
-        name for name, tensor in training.model.state_dict().items() if not torch.equal(tensor, before[name])
-    }
+    moved = {name for name, tensor in training.model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert any(name.startswith("visual.layer3") for name in moved)
-    assert not any(
-        name.startswith(("visual.layer4", "visual.attnpool", "transformer", "token")) for name in moved
-    )
+    assert not any(name.startswith(("visual.layer4", "visual.attnpool", "transformer", "token")) for name in moved)
 
 
 def test_an_exported_tower_comes_back_within_half_precision(tmp_path: Path) -> None:
@@ -122,9 +118,7 @@ def test_the_command_trains_reports_and_exports(tmp_path: Path, monkeypatch: pyt
         "inspector.training.embedded.drawn_quality",
         lambda *_: type("Q", (), {"image_auroc": 0.5, "pixel_auroc": 0.5}),
     )
-    result = CliRunner().invoke(
-        app, ["--out", str(tmp_path), "--episodes", "4", "--size-px", "64", "--threads", "1"]
-    )
+    result = CliRunner().invoke(app, ["--out", str(tmp_path), "--episodes", "4", "--size-px", "64", "--threads", "1"])
     assert result.exit_code == 0, result.output
     for name in ("checkpoint.pt", "embedded.safetensors", "embedded.json", "embedded.inspector.json"):
         assert (tmp_path / name).is_file()
