@@ -250,7 +250,9 @@ def _load_file(model: Any, path: Path) -> bool:
     bad = [key for key, value in state.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
     if bad:
         raise EncoderError(f"{path}: {bad[0]} holds values that are not finite; fetch the checkpoint again")
-    model.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()}, strict=False)
+    model.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, strict=False
+    )
     return all(key.startswith("visual.") or key in ("logit_scale", "logit_bias", "attn_mask") for key in missing)
 
 

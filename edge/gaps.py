@@ -1,0 +1,79 @@
+"""Gaps in the PLC's trigger counter: which parts passed by unseen. No thread of its own, no clock.
+
+May import the contract's codes. Each part that the PLC counted gets a verdict; one that the station was not awake for, or
+had no room for, gets NONE when its absence shows: at the next trigger, or when the line is idle again.
+"""
+
+import threading
+from dataclasses import dataclass
+
+from inspector.contract.codes import ErrorCode
+
+COUNTER_PERIOD = 2**32 - 1  # the counter goes 1 … 2³²−1, 1 …; 0 is free running
+MAX_GAP = 1000
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A trigger without a frame."""
+
+    trg: int
+    part_id: str
+    failure: ErrorCode
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a new trigger says about those before it; `reset` where the counter did not simply go on."""
+
+    missed: tuple[Missed, ...] = ()
+    reset: bool = False
+
+
+class TriggerGaps:
+    """The trigger counter of one camera. `last` is the last trigger that has its verdict recorded; 0 = none yet."""
+
+    def __init__(self, last: int = 0, *, max_gap: int = MAX_GAP) -> None:
+        self._last = last
+        self._max_gap = max_gap
+        self._overruns: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    def overrun(self, trg: int, part_id: str) -> None:
+        """A trigger came that nothing had room for (105)."""
+        with self._lock:
+            self._overruns[trg] = part_id
+
+    def seen(self, trg: int) -> Step:
+        """A frame with this trigger came. A counter that goes back, or jumps too far, was reset: no gap."""
+        with self._lock:
+            if trg == 0:
+                return Step()
+            last, self._last = self._last, trg
+            ahead = (trg - last) % COUNTER_PERIOD
+            if last == 0 or ahead == 0:
+                return Step(self._take_overruns(trg) if last == 0 else ())
+            if ahead > self._max_gap + 1:
+                return Step(self._take_overruns(trg), reset=True)
+            between = [(last + step - 1) % COUNTER_PERIOD + 1 for step in range(1, ahead)]
+            return Step(tuple(self._miss(number) for number in between))
+
+    def flush(self) -> tuple[Missed, ...]:
+        """The line is idle: triggers that had no room are known now, without waiting for the next one."""
+        with self._lock:
+            missed = self._take_overruns(0)
+            if missed:
+                self._last = missed[-1].trg
+            return missed
+
+    def _miss(self, trg: int) -> Missed:
+        if trg in self._overruns:
+            return Missed(trg, self._overruns.pop(trg), ErrorCode.TRIGGER_OVERRUN)
+        return Missed(trg, "", ErrorCode.MISSED_TRIGGER)
+
+    def _take_overruns(self, before: int) -> tuple[Missed, ...]:
+        taken = tuple(
+            Missed(trg, part_id, ErrorCode.TRIGGER_OVERRUN) for trg, part_id in self._overruns.items() if trg != before
+        )
+        self._overruns.clear()
+        return taken
