@@ -143,7 +143,14 @@ def record_of(given: Answer, numbering: Numbering, result: Result) -> VerdictRec
         roi=0,
         latency_ms=numbering.latency_ms,
         captured_at=part.captured_at,
-        detail=detail.model_dump(mode="json") | ({"reason": part.reason} if part.reason else {}),
+        detail=detail.model_dump(mode="json") | _only_stored(part),
         regions=scored.regions if scored and finite else (),
         messages=(("result", result.to_json().decode()), ("detail", detail.to_json().decode())),
     )
+
+
+def _only_stored(part: Part) -> dict[str, Any]:
+    """What the row says beyond the message: why there is no verdict, and the size that regions are measured in."""
+    reason = {"reason": part.reason} if part.reason else {}
+    size = {} if part.image is None else {"image_size_px": [part.image.shape[1], part.image.shape[0]]}
+    return reason | size
