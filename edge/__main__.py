@@ -28,12 +28,13 @@ def main() -> None:
     try:
         config = load_config(arguments.config)
         logging.basicConfig(level=config.logging.level, format=LOG_FORMAT, stream=sys.stderr)
-        logging.getLogger("apscheduler").setLevel(logging.WARNING)
+        for library in ("apscheduler", "alembic"):
+            logging.getLogger(library).setLevel(logging.WARNING)
         from edge.worker import run_worker  # torch is loaded only when there is something to run
 
         run_worker(config, _stop_on_signals)
     except InspectorError as error:
-        sys.stderr.write(f"inspector: {error}\n")
+        sys.stderr.write(f"inspector run: {error}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

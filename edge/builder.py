@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inspector.detection.encoder import Encoder
-from inspector.errors import InspectorError, StationError, StoreError
+from inspector.errors import StationError, StoreError
 from inspector.recipes import build_recipe
 from inspector.store import products
 from inspector.store.writer import StoreWriter
@@ -19,24 +19,8 @@ from inspector.store.writer import StoreWriter
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
+PAUSE_S = 5.0
 NICENESS = 10
-
-
-class BuildStoppedError(StationError):
-    """The worker stops; the build starts again with the next worker."""
-
-
-class _Writes:
-    """The worker's writer, until the worker stops: then every step of a build raises."""
-
-    def __init__(self, writer: StoreWriter, stopping: threading.Event) -> None:
-        self._writer = writer
-        self._stopping = stopping
-
-    def call(self, work: Any) -> Any:
-        if self._stopping.is_set():
-            raise BuildStoppedError("the worker stops; the build starts again with the next worker")
-        return self._writer.call(work)
 
 
 class Builder:
@@ -56,54 +40,57 @@ class Builder:
         self._thread.start()
 
     def stop(self) -> None:
+        """A build that runs is given up at its next step, and done again by the next worker."""
         self._stopping.set()
         self._thread.join(10.0)
 
     def _run(self) -> None:
         _give_way()
         while not self._stopping.is_set():
+            recipe_id = 0
             try:
-                if not self._build_next():
+                recipe_id, title = self._next()
+                if recipe_id:
+                    self._build(recipe_id, title)
+                else:
                     self._stopping.wait(POLL_S)
-            except BuildStoppedError:
-                return
-            except InspectorError as error:
-                self._failed(error)
-            except Exception as error:  # a picture or a library may do anything; the next recipe must be built
+            except StoreError as error:
+                self._pause(f"the database failed while building: {error}")
+            except Exception as error:  # a library may do anything; the next recipe must be built
                 log.exception("a build failed in an unexpected way")
-                self._failed(error)
+                self._give_up(recipe_id, f"the build failed: {error}")
             self.building = None
 
-    def _build_next(self) -> bool:
+    def _next(self) -> tuple[int, str]:
         with self._writer.store.read() as session:
             recipe = products.next_queued(session, self._station_id)
-            if recipe is None:
-                return False
-            recipe_id, title = recipe.id, {"product": recipe.product.name, "rev": recipe.rev}
+            return (0, "") if recipe is None else (recipe.id, f"{recipe.product.name} revision {recipe.rev}")
 
+    def _build(self, recipe_id: int, title: str) -> None:
         def show(progress: float, message: str) -> None:
-            self.building = {"recipe_id": recipe_id, **title, "progress": round(progress, 3), "message": message}
+            if self._stopping.is_set():
+                raise StationError("the worker stops; the next one builds this recipe")
+            self.building = {"recipe_id": recipe_id, "title": title, "progress": round(progress, 3), "message": message}
 
         show(0.0, "starts")
-        log.info("building %(product)s revision %(rev)d", title)
-        try:
-            detector = build_recipe(
-                _Writes(self._writer, self._stopping), self._data_path, recipe_id, self._encoder, progress=show
-            )
-        except InspectorError:
-            raise
-        except Exception as error:
-            reason = f"the build failed: {error}"
-            self._writer.call(lambda session: products.mark_failed(session, recipe_id, reason))
-            raise
-        log.info("built %s revision %d, threshold %.4g", title["product"], title["rev"], detector.threshold)
-        return True
+        log.info("building %s", title)
+        if build_recipe(self._writer, self._data_path, recipe_id, self._encoder, show):
+            log.info("built %s", title)
+        elif self._stopping.is_set():
+            # "building" is what the next worker takes up again.
+            self._writer.call(lambda session: products.set_progress(session, recipe_id, 0.0, "waits for the worker"))
+        else:
+            self.last_error = f"{title} could not be built"
 
-    def _failed(self, error: Exception) -> None:
-        log.error("building failed: %s", error)
-        self.last_error = str(error)
-        if isinstance(error, StoreError):
-            self._stopping.wait(POLL_S * 10)
+    def _give_up(self, recipe_id: int, problem: str) -> None:
+        if recipe_id:
+            self._writer.post(lambda session: products.mark_failed(session, recipe_id, problem))
+        self._pause(problem)
+
+    def _pause(self, problem: str) -> None:
+        log.error("%s", problem)
+        self.last_error = problem
+        self._stopping.wait(PAUSE_S)
 
 
 def _give_way() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from inspector.store import journal, queries
+from inspector.store import queries
 from inspector.store.schema import InspectionRow
 from inspector.store.writer import StoreWriter
 
@@ -58,8 +58,7 @@ class Housekeeping:
             for path in (row.image_path, row.map_path):
                 if path is not None:
                     (self._data_path / path).unlink(missing_ok=True)
-            forget = partial(journal.set_image_paths, inspection_id=row.id, image_path=None, map_path=None)
-            self._writer.call(forget)
+        self._writer.call(partial(queries.forget_pictures, inspection_ids=[row.id for row in rows]))
 
 
 def _guarded(job: Callable[[], object]) -> None:

@@ -12,7 +12,8 @@ from edge.scorer import self_test
 from edge.state import ActiveRecipe
 from inspector.detection.encoder import Encoder
 from inspector.errors import NotFoundError
-from inspector.recipes import golden_image, load_detector
+from inspector.images import read_image
+from inspector.recipes import load_detector
 from inspector.store.engine import Store
 from inspector.store.schema import Recipe
 
@@ -36,7 +37,7 @@ def prepare_recipe(store: Store, data_path: Path, recipe_id: int, encoder: Encod
         bank_sha256=recipe.bank_sha256 or "",
         since=datetime.now(UTC),
         detector=load_detector(data_path, recipe, encoder),
-        golden=golden_image(data_path, recipe),
+        golden=read_image(data_path / recipe.references[0].path),
     )
     active.detector.warm_up(max_batch)
     self_test(active)

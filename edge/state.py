@@ -54,7 +54,7 @@ class Snapshot:
             return StationState.PREPARING
         if self.active is None:
             return StationState.INITIALIZED
-        return StationState.CONTINUOUS_EXECUTION if self.running else StationState.READY
+        return StationState.CONTINUOUS_EXECUTION if self.running else StationState.HALTED
 
     @property
     def refusal(self) -> ErrorCode:
@@ -157,12 +157,15 @@ class Station:
         active = self._shown.active
         if active is None:
             return None
+        calibration = active.detector.calibration
         return RecipeMessage(
             rcp=active.rcp,
             rev=active.rev,
             name=active.name[:NAME_LENGTH],
             hash=active.bank_sha256,
-            thr=active.detector.threshold,
+            thr=calibration.threshold,
+            cal=calibration.kind,
+            n=calibration.n,
             since=int(active.since.timestamp()),
         )
 

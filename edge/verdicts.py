@@ -117,7 +117,7 @@ class Statement:
             roi=0,
             latency_ms=max(0.0, (now_monotonic_s - part.captured_monotonic_s) * 1000),
             captured_at=part.captured_at,
-            detail=detail.model_dump(mode="json"),
+            detail=detail.model_dump(mode="json") | _image_size(part),
             regions=() if answer.inspection is None else answer.inspection.regions,
             messages=(("result", self.result.to_json().decode()), ("detail", detail.to_json().decode())),
         )
@@ -153,6 +153,11 @@ def judge(part: Part, inspection: Inspection | None, active: ActiveRecipe, *, no
         late = "the score came after the part's budget was over"
         return replace(scored, verdict=Verdict.NONE, err=ErrorCode.DEADLINE_MISSED, reason=late, flags=Flag.LATE)
     return scored
+
+
+def _image_size(part: Part) -> dict[str, list[int]]:
+    """The size that regions are measured in; the row says it, the message need not."""
+    return {} if part.image is None else {"image_size_px": [part.image.shape[1], part.image.shape[0]]}
 
 
 def _finite(parts: dict[str, float | None]) -> dict[str, float | None]:

@@ -38,7 +38,7 @@ from inspector.contract.codes import ErrorCode, StationMode
 from inspector.detection.encoder import Encoder, load_encoder
 from inspector.errors import InspectorError, StationError, StoreError
 from inspector.store import journal, queries, stations
-from inspector.store.engine import Store, open_store
+from inspector.store.engine import Store, current_revision, open_store, upgrade
 from inspector.store.writer import StoreWriter
 from inspector.types import Verdict
 
@@ -110,7 +110,7 @@ class Worker:
                 recorder=self._recorder,
                 pulse=self._pulse,
                 simulated_cameras=simulated,
-                on_the_way=lambda: any(camera.triggers.__len__() for camera in self._cameras),
+                on_the_way=lambda: any(camera.triggers.waiting for camera in self._cameras),
             )
         )
         self._housekeeping = Housekeeping(self._writer, self._station_id, config.data_path, config.images.max_saved)
@@ -279,6 +279,8 @@ def run_worker(config: Config, worker_is_made: Callable[[Worker], None]) -> None
         InspectorError: it cannot start, or had to end.
     """
     with only_worker(config):
+        if current_revision(config.database_url) is None:
+            upgrade(config.database_url)  # a new database; an old one is upgraded only by its owner
         store = open_store(config.database_url)
         try:
             worker = Worker(config, store)

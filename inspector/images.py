@@ -64,7 +64,9 @@ def decode_image(data: bytes, name: str = "picture") -> ImageArray:
     if min(height_px, width_px) < MIN_SIDE_PX:
         raise ImageError(f"{name}: {width_px}×{height_px} px is too small; at least {MIN_SIDE_PX} px a side are needed")
     if height_px * width_px > MAX_PIXELS:
-        raise ImageError(f"{name}: {width_px}×{height_px} px is too large; at most {MAX_PIXELS // 10**6} Mpx are allowed")
+        raise ImageError(
+            f"{name}: {width_px}×{height_px} px is too large; at most {MAX_PIXELS // 10**6} Mpx are allowed"
+        )
     return _to_rgb8(pixels, name)
 
 

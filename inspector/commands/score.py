@@ -53,14 +53,14 @@ def score(
     if maps is not None:
         maps.mkdir(parents=True, exist_ok=True)
     rows = []
-    for path, stem in zip(
-        track(paths, "scoring", console=errors, transient=True), _unique_stems(paths), strict=True
-    ):
+    for path, stem in zip(track(paths, "scoring", console=errors, transient=True), _unique_stems(paths), strict=True):
         rows.append(_row(detector, path, maps / stem if maps is not None else None))
     if json_file is not None:
         json_file.write_text(json.dumps({"encoder": encoder.name, "images": rows}, indent=1), encoding="utf-8")
     calibration = detector.calibration
-    _show(rows, f"threshold {calibration.threshold:.4f} ({calibration.kind}, n={calibration.n}), encoder {encoder.name}")
+    _show(
+        rows, f"threshold {calibration.threshold:.4f} ({calibration.kind}, n={calibration.n}), encoder {encoder.name}"
+    )
     raise typer.Exit(1 if any(row["verdict"] == "NONE" for row in rows) else 0)
 
 

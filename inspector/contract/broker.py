@@ -182,9 +182,7 @@ def _wait_until_it_answers(broker: BrokerProcess) -> None:
         if _answers(broker.port):
             return
         time.sleep(0.05)
-    raise BrokerError(
-        f"the broker {broker.kind} did not answer within {START_TIMEOUT_S:g} s: {_last_words(broker)}"
-    )
+    raise BrokerError(f"the broker {broker.kind} did not answer within {START_TIMEOUT_S:g} s: {_last_words(broker)}")
 
 
 def _last_words(broker: BrokerProcess) -> str:

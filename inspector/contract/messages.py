@@ -63,9 +63,7 @@ def saturate(value: float, most: int) -> int:
 
 def split_utc(at: datetime) -> tuple[int, int]:
     """Give `ts` and `ms` of an aware time, cut to what u32 seconds can say."""
-    milliseconds = max(at.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC), timedelta(0)) // timedelta(
-        milliseconds=1
-    )
+    milliseconds = max(at.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC), timedelta(0)) // timedelta(milliseconds=1)
     seconds, rest = divmod(milliseconds, 1000)
     return min(seconds, U32_MAX), rest
 
@@ -99,9 +97,7 @@ class Message(BaseModel):
         """
         data = self._encoded()
         if len(data) > self.limit_bytes:
-            raise ContractError(
-                f"{type(self).__name__} has {len(data)} bytes; at most {self.limit_bytes} may be sent"
-            )
+            raise ContractError(f"{type(self).__name__} has {len(data)} bytes; at most {self.limit_bytes} may be sent")
         return data
 
     @classmethod
@@ -112,9 +108,7 @@ class Message(BaseModel):
             ContractError: not ASCII JSON, too long, an unknown or missing key, or a value out of range.
         """
         if len(data) > cls.limit_bytes:
-            raise ContractError(
-                f"{cls.__name__} has {len(data)} bytes; at most {cls.limit_bytes} are allowed"
-            )
+            raise ContractError(f"{cls.__name__} has {len(data)} bytes; at most {cls.limit_bytes} are allowed")
         if not data.isascii():
             raise ContractError(f"{cls.__name__} must be ASCII, but has other bytes")
         try:
@@ -126,9 +120,7 @@ class Message(BaseModel):
         return message
 
     def _encoded(self) -> bytes:
-        return json.dumps(self._values(), separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode(
-            "ascii"
-        )
+        return json.dumps(self._values(), separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
 
     def _values(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
@@ -185,9 +177,7 @@ class State(Message):
     @model_validator(mode="after")
     def _offline_means_off(self) -> Self:
         if (self.st == StationState.OFFLINE) == bool(self.on):
-            raise ValueError(
-                f"on must be 0 with st 0, and 1 with any other; but on is {self.on} with st {self.st}"
-            )
+            raise ValueError(f"on must be 0 with st 0, and 1 with any other; but on is {self.on} with st {self.st}")
         return self
 
     def as_offline(self) -> "State":
@@ -208,7 +198,10 @@ class Heartbeat(Message):
 
 
 class RecipeMessage(Message):
-    """The active product on `recipe`; `hash` is of its bank, `thr` the raw threshold, `since` UTC seconds."""
+    """The active product on `recipe`; `hash` is of its bank, `thr` the raw threshold.
+
+    `cal` and `n` say where the threshold comes from (provisional, from n references); `since` is in UTC seconds.
+    """
 
     limit_bytes: ClassVar[int] = 1024
     canonical: ClassVar[bool] = False
@@ -218,6 +211,8 @@ class RecipeMessage(Message):
     name: Annotated[str, Field(max_length=64)]
     hash: Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]*$")]
     thr: Finite
+    cal: Annotated[str, Field(max_length=16)] = ""
+    n: U32 = 0
     since: U32
 
 
@@ -253,7 +248,7 @@ class Detail(Message):
     rev: U16
     score: Finite | None
     threshold: Finite | None
-    calibration: Annotated[str, Field(max_length=16)] = ""
+    calibration: str = ""
     calibration_n: Annotated[int, Field(ge=0)] = 0
     reason: Annotated[str, Field(max_length=200)] = ""
     parts: dict[str, Finite | None] = {}
@@ -300,9 +295,7 @@ class CommandMessage(Message):
     @classmethod
     def from_json(cls, data: bytes) -> Self:
         if len(data) > cls.limit_bytes:
-            raise ContractError(
-                f"{cls.__name__} has {len(data)} bytes; at most {cls.limit_bytes} are allowed"
-            )
+            raise ContractError(f"{cls.__name__} has {len(data)} bytes; at most {cls.limit_bytes} are allowed")
         try:
             return cls.model_validate_json(data.decode("utf-8", "replace"))
         except ValidationError as error:
@@ -371,9 +364,7 @@ def read_command(name: str, payload: bytes, *, retained: bool) -> CommandMessage
         return RefusedCommand(cid, AckCode.RETAINED_REFUSED, f"command {name!r} was retained by the broker")
     if name not in COMMANDS:
         known = ", ".join(COMMANDS)
-        return RefusedCommand(
-            cid, AckCode.UNKNOWN_COMMAND, f"there is no command {name!r}; there are {known}"
-        )
+        return RefusedCommand(cid, AckCode.UNKNOWN_COMMAND, f"there is no command {name!r}; there are {known}")
     if values and values.get("v") != 1:
         return RefusedCommand(cid, AckCode.SCHEMA, f"command {name!r} needs v 1, but has {values.get('v')!r}")
     try:
@@ -385,11 +376,7 @@ def read_command(name: str, payload: bytes, *, retained: bool) -> CommandMessage
 def _loose_json(payload: bytes) -> dict[str, Any]:
     """The object in `payload`, or nothing: finds `cid` and `v` of a message that may be wrong otherwise."""
     try:
-        values = (
-            json.loads(payload.decode("utf-8", "replace"))
-            if len(payload) <= CommandMessage.limit_bytes
-            else None
-        )
+        values = json.loads(payload.decode("utf-8", "replace")) if len(payload) <= CommandMessage.limit_bytes else None
     except (ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}

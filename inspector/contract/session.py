@@ -287,9 +287,7 @@ class Session:
     ) -> None:
         self.problem = self.problem or f"disconnected: {reason}"
 
-    def _on_publish(
-        self, _client: paho.Client, _data: Any, mid: int, reason: ReasonCode, _properties: Any
-    ) -> None:
+    def _on_publish(self, _client: paho.Client, _data: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         self._tell(Acknowledged(Token(self.number, mid), not reason.is_failure))
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:

@@ -51,7 +51,9 @@ class ResidualBank:
     pixel_threshold: float | None = None
 
     @classmethod
-    def build(cls, encoder: Encoder, images: Sequence[ImageArray], names: Sequence[str] | None = None) -> "ResidualBank":
+    def build(
+        cls, encoder: Encoder, images: Sequence[ImageArray], names: Sequence[str] | None = None
+    ) -> "ResidualBank":
         """Encode K ≥ 1 normal pictures.
 
         Raises:
@@ -62,7 +64,9 @@ class ResidualBank:
         parts = [encoder.encode(images[i : i + ENCODE_BATCH]) for i in range(0, len(images), ENCODE_BATCH)]
         taps = tuple(torch.cat([part.taps[tap] for part in parts]) for tap in range(len(encoder.taps)))
         if not all(bool(torch.isfinite(tap).all()) for tap in taps):
-            raise BankError("the encoder gives values that are not finite for these references; try encoder.precision fp32")
+            raise BankError(
+                "the encoder gives values that are not finite for these references; try encoder.precision fp32"
+            )
         glob = [part.global_token for part in parts if part.global_token is not None] if encoder.has_text else []
         names = names or [f"reference {number}" for number in range(1, len(images) + 1)]
         hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
@@ -127,7 +131,12 @@ class ResidualBank:
             "pixel_threshold": self.pixel_threshold,
             "calibration": None
             if calibration is None
-            else {"kind": calibration.kind, "n": calibration.n, "threshold": calibration.threshold, "scores": calibration.scores},
+            else {
+                "kind": calibration.kind,
+                "n": calibration.n,
+                "threshold": calibration.threshold,
+                "scores": calibration.scores,
+            },
         }
 
     @classmethod

@@ -34,7 +34,9 @@ class Detector:
         if bank.calibration is None or bank.pixel_threshold is None:
             raise CalibrationError("this bank has no calibration; build the product again from its references")
         if bank.encoder_fingerprint != encoder.fingerprint:
-            raise BankMismatchError(f"the bank was built by {bank.encoder_name}, but {encoder.name} is loaded; rebuild it")
+            raise BankMismatchError(
+                f"the bank was built by {bank.encoder_name}, but {encoder.name} is loaded; rebuild it"
+            )
         self.encoder = encoder
         self.bank = bank
         self.calibration: Calibration = bank.calibration
@@ -98,7 +100,9 @@ class Detector:
         for size in sorted({1, batch}):
             self.inspect([np.full((S, S, 3), 128, np.uint8)] * size)
 
-    def _inspection(self, score: float, anomaly_map: np.ndarray, parts: dict[str, float], image: ImageArray) -> Inspection:
+    def _inspection(
+        self, score: float, anomaly_map: np.ndarray, parts: dict[str, float], image: ImageArray
+    ) -> Inspection:
         finite = isfinite(score) and bool(np.isfinite(anomaly_map).all())
         verdict = decide(score if finite else nan, self.threshold)
         is_bad = verdict in (Verdict.NG, Verdict.UNDECIDED)

@@ -22,7 +22,9 @@ def find_regions(anomaly_map: MapArray, pixel_threshold: float, image_hw: tuple[
     """
     peak = float(anomaly_map.max())
     level = min(pixel_threshold, PEAK_FRACTION * peak) if peak > 0 else pixel_threshold
-    count, labels, stats, centroids = cv2.connectedComponentsWithStats((anomaly_map > level).astype(np.uint8), connectivity=8)
+    count, labels, stats, centroids = cv2.connectedComponentsWithStats(
+        (anomaly_map > level).astype(np.uint8), connectivity=8
+    )
     scale_y, scale_x = image_hw[0] / anomaly_map.shape[0], image_hw[1] / anomaly_map.shape[1]
     regions = []
     for label in range(1, count):

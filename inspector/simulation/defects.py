@@ -136,9 +136,7 @@ def _chip(part: PartModel, rng: np.random.Generator) -> Layer:
     radius = rng.uniform(15, 22)
     outline = _blob(rng, edge, radius, 0.20)
     fracture = _filled(layer.shape, _blob(rng, edge, radius + 5, 0.08))
-    material = _soft(
-        np.where(cv2.absdiff(part.whole, part.broken).max(axis=2) > 40, np.uint8(255), np.uint8(0)), 0.7
-    )
+    material = _soft(np.where(cv2.absdiff(part.whole, part.broken).max(axis=2) > 40, np.uint8(255), np.uint8(0)), 0.7)
     red, green, blue = part.fracture_rgb
     dull = (red * 7 // 10, green * 7 // 10, blue * 7 // 10)
     _paint(layer, np.minimum(np.maximum(fracture, _filled(layer.shape, outline)), material), dull, 0.60)

@@ -62,14 +62,10 @@ def flange() -> PartModel:
     bolts = [(142 * np.cos(a), 142 * np.sin(a)) for a in np.arange(6) * np.pi / 3]
     bolt_distance = f32(np.min([np.hypot(x - bx, y - by) for bx, by in bolts], axis=0))
     rings = f32(np.interp(r, np.arange(0, 420, 0.5), np.random.default_rng(11).standard_normal(840)))
-    height = (
-        5.0 * (1 - step(r, 100, 104)) - 7.0 * step(r, 178, 187) - 6.0 * (1 - step(r, 52, 58)) + 0.05 * rings
-    )
+    height = 5.0 * (1 - step(r, 100, 104)) - 7.0 * step(r, 178, 187) - 6.0 * (1 - step(r, 52, 58)) + 0.05 * rings
     height -= 1.6 * (0.5 + 0.5 * np.cos((r - 66) * 2 * np.pi / 9)) * step(r, 64, 66) * (1 - step(r, 93, 95))
     # Turning marks mirror light where they run across it: the bow tie that each lathe leaves on a face.
-    lathe = (
-        np.abs(np.cos(angle - np.deg2rad(-38.0))) ** 5 + 0.45 * np.abs(np.cos(angle - np.deg2rad(24.0))) ** 16
-    )
+    lathe = np.abs(np.cos(angle - np.deg2rad(-38.0))) ** 5 + 0.45 * np.abs(np.cos(angle - np.deg2rad(24.0))) ** 16
     shade = 0.50 + 0.030 * rings + 0.27 * lathe + 0.012 * grain(12, 1.0) + 0.016 * grain(13, 18.0)
     ink = printed((("DN 50", 0, 139, 15), ("PN 16", 0, 161, 15)))
     steel, dark = (0.97, 0.985, 1.0), (0.17, 0.17, 0.19)
@@ -84,9 +80,7 @@ def flange() -> PartModel:
         light = light * (1 - opening[..., None]) + _tint(steel, f32(wall * opening))
         if mark:
             light = _inked(light, ink, dark, 0.86)
-        through = (
-            np.maximum(inside(np.hypot(x + 3, y + 4) - 46), inside(bolt_distance - 13) * float(holes)) * 0.30
-        )
+        through = np.maximum(inside(np.hypot(x + 3, y + 4) - 46), inside(bolt_distance - 13) * float(holes)) * 0.30
         return finish(f32(light), inside(r - 187), f32(through))
 
     whole = render(holes=True, mark=True)
@@ -114,9 +108,7 @@ def blister() -> PartModel:
     edge = rounded_box(x, y, 206, 128, 20)
     emboss = np.cos((x + y) * 2 * np.pi / 9) * np.cos((x - y) * 2 * np.pi / 9)
     flat = step(pill_distance, 36, 39) * step(-edge, 5, 8)
-    foil_height = (
-        0.30 * emboss * flat + 2.2 * (1 - step(pill_distance, 34, 39)) - 1.5 * (1 - step(-edge, 0, 3))
-    )
+    foil_height = 0.30 * emboss * flat + 2.2 * (1 - step(pill_distance, 34, 39)) - 1.5 * (1 - step(-edge, 0, 3))
     foil_shade = 0.70 + 0.035 * grain(21, 14.0) + 0.012 * grain(22, 0.8) + 0.10 * step(-x - y, -260, 260)
     foil_shade -= 0.16 * inside(np.abs(y - 15.0) - 0.8) * (np.mod(x, 10) < 5) * flat  # tear line
     foil = lit(f32(foil_height), _tint((0.97, 0.985, 1.0), f32(foil_shade)), 0.20, 30)
@@ -128,9 +120,7 @@ def blister() -> PartModel:
     coat = f32(0.90 + 0.012 * grain(23, 1.2))
     coated = lit(f32(tablet_height), _tint((0.93, 0.50, 0.38), coat), 0.10, 25)
     # A clear dome shows as its window-like highlight and a dark rim.
-    glint = np.max(
-        [np.exp(-(((x - px + 13) / 6.5) ** 2 + ((y - py + 15) / 4.5) ** 2)) for px, py in pills], axis=0
-    )
+    glint = np.max([np.exp(-(((x - px + 13) / 6.5) ** 2 + ((y - py + 15) / 4.5) ** 2)) for px, py in pills], axis=0)
     rim = np.exp(-(((pill_distance - 35) / 1.8) ** 2))
     ink = printed((("CALMEDOR 500 mg", -84, -86, 17), ("LOT 4C217  EXP 08/28", 104, -87, 11)))
 

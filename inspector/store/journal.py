@@ -71,7 +71,9 @@ def commit_verdicts(session: Session, station_id: int, verdicts: Sequence[Verdic
 
 def _row(station_id: int, verdict: VerdictRecord) -> InspectionRow:
     plain = {
-        name: getattr(verdict, name) for name in VerdictRecord.__dataclass_fields__ if name not in ("regions", "messages")
+        name: getattr(verdict, name)
+        for name in VerdictRecord.__dataclass_fields__
+        if name not in ("regions", "messages")
     }
     regions = [RegionRow(position=i, **asdict(region)) for i, region in enumerate(verdict.regions)]
     return InspectionRow(station_id=station_id, regions=regions, **plain)

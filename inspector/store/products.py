@@ -73,7 +73,9 @@ def request_recipe(
     folder = Path("references") / str(product.rcp) / str(recipe.rev)
     for position, (file_name, image) in enumerate(pictures):
         recipe.references.append(_stored(data_path, folder, position, file_name, image))
-    session.add(Audit(at=now, who=who, action="teach", detail={"product": name, "rev": recipe.rev, "references": len(pictures)}))
+    session.add(
+        Audit(at=now, who=who, action="teach", detail={"product": name, "rev": recipe.rev, "references": len(pictures)})
+    )
     session.flush()
     return recipe
 
@@ -155,4 +157,8 @@ def mark_ready(
     recipe.status, recipe.progress, recipe.message, recipe.built_at = "ready", 1.0, "", now
     recipe.bank_path, recipe.bank_sha256 = bank_path, bank_sha256
     recipe.encoder, recipe.encoder_fingerprint = encoder
-    recipe.threshold, recipe.calibration_kind, recipe.calibration_n = calibration.threshold, calibration.kind, calibration.n
+    recipe.threshold, recipe.calibration_kind, recipe.calibration_n = (
+        calibration.threshold,
+        calibration.kind,
+        calibration.n,
+    )

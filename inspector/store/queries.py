@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from inspector.errors import NotFoundError
@@ -74,9 +74,7 @@ def saved_pictures(session: Session, station_id: int) -> int:
 
 def oldest_with_picture(session: Session, station_id: int, limit: int) -> list[InspectionRow]:
     """Whose pictures go first: OK before the rest, the oldest first."""
-    query = select(InspectionRow).where(
-        InspectionRow.station_id == station_id, InspectionRow.image_path.is_not(None)
-    )
+    query = select(InspectionRow).where(InspectionRow.station_id == station_id, InspectionRow.image_path.is_not(None))
     order = (InspectionRow.verdict != int(Verdict.OK), InspectionRow.id)
     return list(session.scalars(query.order_by(*order).limit(limit)))
 
@@ -94,7 +92,9 @@ def _filtered(query: Select[Any], wanted: InspectionFilter) -> Select[Any]:
     if wanted.station_id is not None:
         query = query.where(InspectionRow.station_id == wanted.station_id)
     if wanted.product:
-        query = query.join(Recipe, InspectionRow.recipe_id == Recipe.id).join(Product).where(Product.name == wanted.product)
+        query = (
+            query.join(Recipe, InspectionRow.recipe_id == Recipe.id).join(Product).where(Product.name == wanted.product)
+        )
     if wanted.verdicts:
         query = query.where(InspectionRow.verdict.in_([int(verdict) for verdict in wanted.verdicts]))
     if wanted.since is not None:
@@ -106,3 +106,9 @@ def _filtered(query: Select[Any], wanted: InspectionFilter) -> Select[Any]:
     if wanted.err is not None:
         query = query.where(InspectionRow.err == wanted.err)
     return query
+
+
+def forget_pictures(session: Session, inspection_ids: list[int]) -> None:
+    """The pictures of these verdicts are gone; the verdicts stay."""
+    gone = {"image_path": None, "map_path": None}
+    session.execute(update(InspectionRow).where(InspectionRow.id.in_(inspection_ids)).values(gone))

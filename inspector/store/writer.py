@@ -38,8 +38,10 @@ class StoreWriter:
         self._queue.put((LAST, next(self._order), None, Future()))
         self._thread.join(timeout_s)
 
-    def call(self, work: Callable[[Session], T], *, urgent: bool = False, timeout_s: float = 30.0) -> T:
-        """Run `work` in a transaction and wait for its answer; its error is raised here.
+    def call(self, work: Callable[[Session], T], *, urgent: bool = False, timeout_s: float | None = 30.0) -> T:
+        """Run `work` in a transaction and wait for its answer (`timeout_s` None: for as long as it takes).
+
+        Its error is raised here.
 
         Raises:
             StoreError: the database failed, or did not answer within the time.

@@ -247,9 +247,7 @@ def test_a_command_that_must_not_run_is_refused_with_its_code(
     assert refused.reason
 
 
-@pytest.mark.parametrize(
-    ("raw", "part"), [('"ä"'.encode(), "_"), (b'"\xe4"', "_"), (b'"a b/c"', "a_b_c"), (b'""', "")]
-)
+@pytest.mark.parametrize(("raw", "part"), [('"ä"'.encode(), "_"), (b'"\xe4"', "_"), (b'"a b/c"', "a_b_c"), (b'""', "")])
 def test_a_trigger_with_an_odd_part_id_is_taken_and_the_id_made_safe(raw: bytes, part: str) -> None:
     message = read_command("trigger", b'{"v":1,"cid":4,"trg":9,"part":' + raw + b"}", retained=False)
 

@@ -158,9 +158,7 @@ def test_parts_without_an_answer_are_rejected_by_the_plcs_own_timer(station: Pla
 
 
 @pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
-def test_the_product_is_changed_by_command_and_only_the_new_one_passes(
-    station: PlayedStation, plc: VirtualPlc
-) -> None:
+def test_the_product_is_changed_by_command_and_only_the_new_one_passes(station: PlayedStation, plc: VirtualPlc) -> None:
     plc.wait_ready()
     plc.select_recipe(2)
     plc.trigger()
@@ -199,9 +197,7 @@ def test_a_retained_result_of_a_third_party_does_not_let_a_part_pass(
 ) -> None:
     station.judge = lambda _trigger: None
     injector = Witness(broker.port)
-    forged = Result(
-        boot=1, seq=99, trg=1, res=1, err=0, flg=0, rcp=1, rev=1, scr=1, roi=0, lat=1, ts=1, ms=0, part=""
-    )
+    forged = Result(boot=1, seq=99, trg=1, res=1, err=0, flg=0, rcp=1, rev=1, scr=1, roi=0, lat=1, ts=1, ms=0, part="")
     injector.publish(station.topics.result, forged.to_json(), retain=True)
     plc = VirtualPlc(config, PlcSettings(timeout_s=1.0), wanted_rcp=1)
     plc.expect()  # the trigger is open when the retained message comes
@@ -250,9 +246,7 @@ def test_a_station_without_heartbeat_lets_nothing_pass(station: PlayedStation, p
     assert plc.decisions[1].reason is Reason.NO_HEARTBEAT
 
 
-def test_a_dead_station_is_known_by_its_will_and_a_new_boot_is_ready_again(
-    config: MqttConfig, plc: VirtualPlc
-) -> None:
+def test_a_dead_station_is_known_by_its_will_and_a_new_boot_is_ready_again(config: MqttConfig, plc: VirtualPlc) -> None:
     station = PlayedStation(config, lambda _trigger: {}).start()
     plc.wait_ready()
     station.link.abort("pulled out")

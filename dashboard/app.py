@@ -1,0 +1,22 @@
+"""The script that `streamlit run` runs for each tab: style, navigation, and one of three pages."""
+
+import streamlit as st
+
+from dashboard import tiles
+from dashboard.context import choose_station, dashboard, told
+from dashboard.pages import history, live, products
+
+st.set_page_config(page_title="Inspector", page_icon="🔎", layout="wide", initial_sidebar_state="collapsed")
+st.html(tiles.STYLE)
+page = st.navigation(
+    [
+        st.Page(live.page, title="Live", icon=":material/visibility:", url_path="live", default=True),
+        st.Page(products.page, title="Products", icon=":material/inventory_2:", url_path="products"),
+        st.Page(history.page, title="History", icon=":material/history:", url_path="history"),
+    ],
+    position="top",
+)
+with told():
+    plant = dashboard()
+    choose_station(plant)
+    page.run()

@@ -1,0 +1,278 @@
+"""What the pages read: short read transactions that give plain records, so that no page holds a session.
+
+May import the store. Ages are differences of UTC times of one plant's clocks; `now` is handed in.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from inspector.contract.codes import StationMode, StationState
+from inspector.store import queries
+from inspector.store.engine import Store
+from inspector.store.schema import Activation, Command, InspectionRow, Product, Recipe, Station
+from inspector.store.stations import previous_recipe
+from inspector.types import Verdict
+
+STALE_AFTER_S = 5.0
+SOURCE = "dashboard"
+
+
+@dataclass(frozen=True)
+class RecipeView:
+    """One revision of a product, without its references."""
+
+    id: int
+    product: str
+    rcp: int
+    rev: int
+    status: str
+    progress: float
+    message: str
+    threshold: float | None
+    calibration_kind: str | None
+    calibration_n: int | None
+    encoder: str | None
+    created_at: datetime
+    created_by: str
+    built_at: datetime | None
+
+    @property
+    def title(self) -> str:
+        return f"{self.product}, revision {self.rev}"
+
+    @property
+    def busy(self) -> bool:
+        return self.status in ("queued", "building")
+
+
+@dataclass(frozen=True)
+class StationView:
+    """A station as the worker last described it, at `seen_at`; None if no worker has ever been there."""
+
+    id: int
+    name: str
+    state: StationState
+    mode: StationMode
+    err: int
+    queue: int
+    seen_at: datetime | None
+    active: RecipeView | None
+
+    def age_s(self, now: datetime) -> float | None:
+        return None if self.seen_at is None else (now - self.seen_at) / timedelta(seconds=1)
+
+    def alive(self, now: datetime) -> bool:
+        """Whether the worker writes its state; one from the future (a clock was set back) is no sign of life."""
+        age_s = self.age_s(now)
+        return age_s is not None and abs(age_s) <= STALE_AFTER_S
+
+
+@dataclass(frozen=True)
+class PartView:
+    """One verdict in a list."""
+
+    id: int
+    captured_at: datetime
+    part: str
+    trg: int
+    seq: int
+    camera: str
+    verdict: Verdict
+    err: int
+    score: float | None
+    threshold: float | None
+    latency_ms: float
+    product: str
+    rcp: int
+    rev: int
+    image_path: str | None
+    map_path: str | None
+
+    @property
+    def name(self) -> str:
+        """The part's own name, or the number by which people find it."""
+        return self.part or (f"trigger {self.trg}" if self.trg else f"no. {self.seq}")
+
+
+@dataclass(frozen=True)
+class CommandView:
+    """What has become of a command."""
+
+    name: str
+    payload: dict[str, Any]
+    status: str
+    code: int | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class LiveView:
+    """Everything that the live page shows, read in one transaction."""
+
+    station: StationView
+    counts: dict[Verdict, int]
+    parts: list[PartView]
+    trend: list[PartView]
+    waiting: list[CommandView]
+
+
+@dataclass(frozen=True)
+class ReferenceView:
+    """One normal picture of a recipe."""
+
+    name: str
+    path: str
+    score: float | None
+    warning: str
+
+
+@dataclass(frozen=True)
+class ActivationView:
+    """When which recipe became active, and by whom."""
+
+    at: datetime
+    recipe: RecipeView
+    who: str
+
+
+@dataclass(frozen=True)
+class ProductsView:
+    """Products with their revisions (newest first), and what can be rolled back to."""
+
+    station: StationView | None
+    products: dict[str, list[RecipeView]]
+    activations: list[ActivationView] = field(default_factory=list)
+    rollback: RecipeView | None = None
+    waiting: int = 0  # commands of operators that are not done yet
+
+
+def station_names(store: Store) -> list[str]:
+    with store.read() as session:
+        return list(session.scalars(select(Station.name).order_by(Station.name)))
+
+
+def live(store: Store, station: str, *, since: datetime, strip: int, trend: int) -> LiveView | None:
+    """What happens at a station; None if the database does not know it yet."""
+    with store.read() as session:
+        row = session.scalar(select(Station).where(Station.name == station))
+        if row is None:
+            return None
+        latest = [part_view(part) for part in queries.latest_inspections(session, row.id, max(strip, trend))]
+        return LiveView(
+            station=_station_view(session, row),
+            counts=queries.counters(session, row.id, since),
+            parts=latest[:strip],
+            trend=latest[:trend],
+            waiting=_waiting(session, row.id),
+        )
+
+
+def products(store: Store, station: str) -> ProductsView:
+    """All products; what is active where, and since when."""
+    with store.read() as session:
+        row = session.scalar(select(Station).where(Station.name == station))
+        found = session.scalars(select(Product).options(selectinload(Product.recipes)).order_by(Product.name))
+        by_name = {product.name: [_recipe_view(recipe) for recipe in reversed(product.recipes)] for product in found}
+        if row is None:
+            return ProductsView(None, by_name)
+        query = select(Activation, Recipe).join(Recipe, Activation.recipe_id == Recipe.id)
+        query = query.options(joinedload(Recipe.product)).where(Activation.station_id == row.id)
+        history = session.execute(query.order_by(Activation.id.desc()).limit(50))
+        rollback = previous_recipe(session, row.id)
+        return ProductsView(
+            _station_view(session, row),
+            by_name,
+            [ActivationView(act.activated_at, _recipe_view(recipe), act.activated_by) for act, recipe in history],
+            None if rollback is None else _recipe_view(rollback),
+            len(_waiting(session, row.id)),
+        )
+
+
+def references(store: Store, recipe_id: int) -> list[ReferenceView]:
+    with store.read() as session:
+        recipe = session.get(Recipe, recipe_id)
+        rows = [] if recipe is None else recipe.references
+        return [ReferenceView(row.name, row.path, row.score, row.warning) for row in rows]
+
+
+def search(store: Store, wanted: queries.InspectionFilter, *, offset: int, limit: int) -> tuple[list[PartView], int]:
+    """One page of verdicts, newest first, and how many there are in all."""
+    with store.read() as session:
+        rows, total = queries.search_inspections(session, wanted, offset=offset, limit=limit)
+        return [part_view(row) for row in rows], total
+
+
+def errors_seen(store: Store, since: datetime | None) -> list[int]:
+    """Which error codes there are, for the filter."""
+    query = select(InspectionRow.err).where(InspectionRow.err != 0)
+    if since is not None:
+        query = query.where(InspectionRow.captured_at >= since)
+    with store.read() as session:
+        return sorted(session.scalars(query.distinct()))
+
+
+def inspection(store: Store, inspection_id: int) -> InspectionRow:
+    """One verdict with its regions and recipe, loaded in full.
+
+    Raises:
+        NotFoundError: there is none with this number.
+    """
+    with store.read() as session:
+        return queries.inspection(session, inspection_id)
+
+
+def command(store: Store, station_id: int, cid: int) -> CommandView | None:
+    """What has become of a command of these pages."""
+    query = select(Command).where(Command.station_id == station_id, Command.source == SOURCE, Command.cid == cid)
+    with store.read() as session:
+        row = session.scalar(query)
+        return None if row is None else _command_view(row)
+
+
+def _waiting(session: Session, station_id: int) -> list[CommandView]:
+    """What operators have asked for and the worker has not done yet; a PLC's own commands are its own affair."""
+    query = select(Command).where(Command.station_id == station_id, Command.status != "done")
+    rows = session.scalars(query.where(Command.source != "mqtt").order_by(Command.id))
+    return [_command_view(row) for row in rows]
+
+
+def _command_view(row: Command) -> CommandView:
+    return CommandView(row.name, row.payload, row.status, row.code, row.created_at)
+
+
+def _station_view(session: Session, row: Station) -> StationView:
+    state, heartbeat = row.status.get("state") or {}, row.status.get("hb") or {}
+    active = None if row.active_recipe_id is None else session.get(Recipe, row.active_recipe_id)
+    return StationView(
+        id=row.id,
+        name=row.name,
+        state=StationState(state.get("st", StationState.OFFLINE)),
+        mode=StationMode(state.get("mode", StationMode.PRODUCTION)),
+        err=int(state.get("err", 0)),
+        queue=int(heartbeat.get("q", 0)),
+        seen_at=row.seen_at,
+        active=None if active is None else _recipe_view(active),
+    )
+
+
+def _recipe_view(recipe: Recipe) -> RecipeView:
+    names = (name for name in RecipeView.__dataclass_fields__ if name not in ("product", "rcp"))
+    values = {name: getattr(recipe, name) for name in names}
+    return RecipeView(product=recipe.product.name, rcp=recipe.product.rcp, **values)
+
+
+def part_view(row: InspectionRow) -> PartView:
+    names = (name for name in PartView.__dataclass_fields__ if name not in ("verdict", "product", "rcp", "rev"))
+    values = {name: getattr(row, name) for name in names}
+    recipe = row.recipe
+    return PartView(
+        verdict=Verdict(row.verdict),
+        product="" if recipe is None else recipe.product.name,
+        rcp=0 if recipe is None else recipe.product.rcp,
+        rev=0 if recipe is None else recipe.rev,
+        **values,
+    )

@@ -1,0 +1,79 @@
+"""How the pages are started: the command line of Streamlit, and what is looked at before.
+
+Streamlit is started as a process of its own with every setting on its command line, so that no file in somebody's home
+changes the line's pages. Bound to 127.0.0.1 unless configured; no telemetry; cross-site requests refused.
+"""
+
+import errno
+import socket
+import sys
+from pathlib import Path
+
+from dashboard import uploads, words
+from inspector.config import Config
+from inspector.errors import UsageError
+
+THEME = {
+    "base": "light",
+    "primaryColor": words.BLUE,
+    "backgroundColor": "#f4f6f8",
+    "secondaryBackgroundColor": "#ffffff",
+    "textColor": words.INK,
+    "borderColor": "#dfe4ea",
+    "baseRadius": "8px",
+}
+
+
+def command(config: Config, config_path: Path | None) -> list[str]:
+    """The program and arguments that serve the pages until they are ended."""
+    settings = {
+        "server.address": config.dashboard.host,
+        "server.port": config.dashboard.port,
+        "server.headless": "true",
+        "server.enableXsrfProtection": "true",
+        "server.enableCORS": "true",
+        "server.maxUploadSize": uploads.MAX_FILE_MB,
+        "server.fileWatcherType": "none",
+        "server.runOnSave": "false",
+        "browser.gatherUsageStats": "false",
+        "client.showErrorDetails": "none",
+        "client.toolbarMode": "minimal",
+        "client.showSidebarNavigation": "false",
+        "global.developmentMode": "false",
+    } | {f"theme.{name}": value for name, value in THEME.items()}
+    options = [f"--{name}={value}" for name, value in settings.items()]
+    script = ["--", "--config", str(config_path.absolute())] if config_path else []
+    return [sys.executable, "-m", "streamlit", "run", str(Path(__file__).parent / "app.py"), *options, *script]
+
+
+def address(config: Config) -> str:
+    """Where the pages are seen from this machine."""
+    host = config.dashboard.host
+    seen = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound
+    return f"http://{f'[{seen}]' if ':' in seen else seen}:{config.dashboard.port}"
+
+
+def check_port(config: Config) -> None:
+    """Do nothing if the pages can be served where the configuration says.
+
+    Raises:
+        UsageError: the port is taken, or the address is not of this machine.
+    """
+    host, port = config.dashboard.host, config.dashboard.port
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(
+                f"port {port} of {host} is in use; end the other program, or set dashboard.port in the configuration"
+            ) from error
+        if error.errno == errno.EACCES:
+            raise UsageError(
+                f"port {port} may not be used without more rights; set dashboard.port to 1024 or more"
+            ) from error
+        raise UsageError(
+            f"the pages cannot be served at {host}:{port}: {error.strerror}; set dashboard.host to an address of this machine"
+        ) from error

@@ -1,0 +1,141 @@
+"""Live: is the line running, what was the last part, how are the scores; renewed each second, read from SQL only."""
+
+from datetime import datetime, timedelta
+
+import streamlit as st
+
+from dashboard import charts, data, tiles, words
+from dashboard.actions import Ask, ask_button, waiting_words
+from dashboard.context import Dashboard, dashboard, local_zone, told, utc_now
+from inspector.contract.codes import StationMode, StationState
+from inspector.store.engine import Store
+
+STRIP = 12
+TREND = 120
+PERIODS = ("This shift", "Last hour", "Today")
+NO_WORKER = "Start it with: inspector run"
+
+
+def page() -> None:
+    """Draw the page; what changes is in one fragment that runs each second."""
+    _live()
+
+
+@st.fragment(run_every=1.0)
+def _live() -> None:
+    with told():
+        plant = dashboard()
+        now = utc_now()
+        period = st.session_state.get("live:period") or PERIODS[0]
+        view = _view(plant.store, plant.config.database_url, plant.station, since(period, now))
+        if view is None:
+            st.html(
+                tiles.banner(words.WORKER_AWAY, "No worker has been here yet", NO_WORKER, f"station {plant.station}")
+            )
+            st.html(tiles.empty("Nothing to see yet", "Start the worker; then teach a product on the page Products."))
+            return
+        _head(plant, view, now)
+        _body(plant, view, period)
+
+
+def since(period: str, now: datetime) -> datetime:
+    """From when on parts are counted, in whole minutes so that all tabs share one query."""
+    local = now.astimezone(local_zone())
+    if period == "Last hour":
+        return (local - timedelta(hours=1)).replace(second=0, microsecond=0)
+    if period == "Today":
+        return local.replace(hour=0, minute=0, second=0, microsecond=0)
+    return words.shift_start(local)
+
+
+@st.cache_data(ttl=0.9, max_entries=16, show_spinner=False)
+def _view(_store: Store, url: str, station: str, since: datetime) -> data.LiveView | None:
+    """One reading for all open tabs; `url` keeps two databases apart."""
+    return data.live(_store, station, since=since, strip=STRIP, trend=TREND)
+
+
+def _head(plant: Dashboard, view: data.LiveView, now: datetime) -> None:
+    station = view.station
+    alive = station.alive(now)
+    left, right = st.columns([6, 1], vertical_alignment="center")
+    left.html(_banner(station, now))
+    stopped = station.state in (StationState.HALTED, StationState.ERROR)
+    ask = (
+        Ask("start", "Start", "start", {}, ":material/play_arrow:")
+        if stopped
+        else Ask("stop", "Stop", "stop", {}, ":material/stop:")
+    )
+    with right:
+        ask_button(plant, station.id, ask, disabled=not alive, primary=stopped)
+    waiting = [waiting_words(command, _titles(station)) for command in view.waiting]
+    if waiting and not alive:
+        st.warning(f"Will be done when the worker runs: {', '.join(waiting)}.", icon=":material/hourglass_top:")
+
+
+def _banner(station: data.StationView, now: datetime) -> str:
+    age_s = station.age_s(now)
+    if age_s is None:
+        return tiles.banner(words.WORKER_AWAY, "No worker has been here yet", NO_WORKER, f"station {station.name}")
+    age = f"{station.name} · data {words.age_words(age_s)} old"
+    if age_s < -data.STALE_AFTER_S:
+        ahead = f"Its last sign is dated {words.age_words(-age_s)} ahead: a clock is wrong, or was set back."
+        return tiles.banner(words.WORKER_AWAY, "Data from the future", ahead, age)
+    if not station.alive(now):
+        detail = f"Nothing is being inspected. {NO_WORKER}"
+        return tiles.banner(words.WORKER_AWAY, f"No sign of life for {words.age_words(age_s)}", detail, age)
+    headline, detail = _what(station)
+    return tiles.banner(
+        words.STATES[station.state], headline, detail, age, f"{station.queue} parts waiting" if station.queue else ""
+    )
+
+
+def _what(station: data.StationView) -> tuple[str, str]:
+    """What is being inspected, or what to do, in two lines."""
+    active = station.active
+    mode = "" if station.mode is StationMode.PRODUCTION else f" · {station.mode.name.lower()}"
+    if station.state is StationState.ERROR:
+        return words.error_words(station.err) or "unknown fault", "No part passes until this is put right."
+    if active is None:
+        return "No product is active", "Teach or activate one on the page Products; until then no part passes."
+    threshold = words.threshold_words(active.threshold, active.calibration_kind, active.calibration_n)
+    return active.title, threshold + mode
+
+
+def _body(plant: Dashboard, view: data.LiveView, period: str) -> None:
+    zone = local_zone()
+    left, right = st.columns([1.35, 1], gap="medium")
+    with right:
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.segmented_control(
+                "Count since",
+                PERIODS,
+                default=PERIODS[0],
+                key="live:period",
+                label_visibility="collapsed",
+                required=True,
+            )
+            heat_map = st.toggle("Heat map", value=True, key="live:heat_map")
+        st.html(tiles.counters(view.counts))
+        _trend(view)
+    with left:
+        if view.parts:
+            st.html(tiles.newest(view.parts[0], plant.data_path, zone, heat_map=heat_map))
+        else:
+            st.html(tiles.empty("No part yet", "The first part that comes by will be shown here."))
+    if view.parts:
+        st.html(tiles.strip(view.parts, plant.data_path, zone))
+
+
+def _trend(view: data.LiveView) -> None:
+    scored = [part for part in view.trend if part.score is not None]
+    if not scored:
+        st.html(tiles.empty("No scores yet", "Scores of the last parts will be drawn here."))
+        return
+    with st.container(border=True, gap="xsmall"):
+        st.caption(f"Scores of the last {len(view.trend)} parts; dashed: threshold; ● OK  ✚ NG  ▲ undecided")
+        st.altair_chart(charts.score_trend(view.trend, local_zone(), height_px=230), width="stretch")
+
+
+def _titles(station: data.StationView) -> dict[tuple[int, int], str]:
+    active = station.active
+    return {} if active is None else {(active.rcp, active.rev): active.title}

@@ -1,0 +1,207 @@
+"""Products: what the line can inspect, how each recipe was made, what is active; teach, activate and roll back.
+
+The worker builds; this page asks for it and shows how far it is. A small fragment looks each second whether anything
+has changed and then draws the whole page again, so that a build or a swap asked for elsewhere is seen too.
+"""
+
+from collections.abc import Hashable
+from html import escape
+
+import streamlit as st
+
+from dashboard import data, teach, tiles, words
+from dashboard.actions import activation, ask_button
+from dashboard.context import Dashboard, dashboard, local_zone, told, utc_now
+
+CHOSEN, TEACHING = "products:chosen", "products:teaching"
+RECIPE_LOOKS = {
+    "queued": words.Look("waiting", "◔", words.GREY),
+    "building": words.Look("building", "◔", words.BLUE),
+    "ready": words.Look("ready", "✓", words.GREY),
+    "failed": words.Look("failed", "✕", words.RED),
+}
+ACTIVE = words.Look("active", "●", words.GREEN)
+
+
+def page() -> None:
+    """Draw the page."""
+    with told():
+        plant = dashboard()
+        view = data.products(plant.store, plant.station)
+        _head(plant, view)
+        _watch(_signature(view))
+        if st.session_state.get(TEACHING) or not view.products:
+            with st.container(border=True):
+                st.subheader("Teach a product")
+                teach.form(plant, view)
+        if not view.products:
+            st.html(
+                tiles.empty(
+                    "No product yet",
+                    "Give it a name, choose a few pictures of good parts above, and let the worker build it.",
+                )
+            )
+            return
+        left, right = st.columns([1, 2.6], gap="medium")
+        with left:
+            chosen = _list(view)
+            _activations(view)
+        with right:
+            _product(plant, view, chosen)
+
+
+def _head(plant: Dashboard, view: data.ProductsView) -> None:
+    station = view.station
+    active = None if station is None else station.active
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        if active is None:
+            st.html(f"<h2>{tiles.pill(words.Look('nothing active', '?', words.AMBER))}</h2>")
+        else:
+            threshold = words.threshold_words(active.threshold, active.calibration_kind, active.calibration_n)
+            st.html(f"<h2>{tiles.pill(ACTIVE)} {escape(active.title)}</h2>{escape(threshold)}")
+        with st.container(horizontal=True, horizontal_alignment="right"):
+            if view.rollback is not None:
+                ask = activation(view.rollback, f"Roll back to {view.rollback.title}", "rollback")
+                ask_button(plant, station.id if station else None, ask, disabled=False, primary=False)
+            if view.products:
+                teaching = bool(st.session_state.get(TEACHING))
+                st.button(
+                    "Close" if teaching else "Teach a product",
+                    icon=":material/close:" if teaching else ":material/add:",
+                    type="secondary" if teaching else "primary",
+                    on_click=_toggle_teaching,
+                    key="products:teach",
+                )
+    if station is None or not station.alive(utc_now()):
+        st.warning(
+            "No worker is running. Builds and activations asked for here begin when it starts (`inspector run`).",
+            icon=":material/hourglass_top:",
+        )
+
+
+def _toggle_teaching() -> None:
+    st.session_state[TEACHING] = not st.session_state.get(TEACHING)
+
+
+@st.fragment(run_every=1.0)
+def _watch(signature: Hashable) -> None:
+    """Progress of all builds; draws the page again when anything else has changed."""
+    with told():
+        plant = dashboard()
+        view = data.products(plant.store, plant.station)
+        for recipes in view.products.values():
+            for recipe in recipes:
+                if recipe.busy:
+                    _progress(recipe)
+        if _signature(view) != signature:
+            st.rerun(scope="app")
+
+
+def _signature(view: data.ProductsView) -> Hashable:
+    """All that the page shows and that others can change, less the progress that the fragment draws itself."""
+    recipes = tuple((one.id, one.status) for recipes in view.products.values() for one in recipes)
+    station = view.station
+    state = None if station is None else (station.active, station.alive(utc_now()))
+    return recipes, state, view.rollback, view.waiting
+
+
+def _progress(recipe: data.RecipeView) -> None:
+    doing = recipe.message or words.RECIPE_WORDS[recipe.status]
+    st.progress(
+        min(max(recipe.progress, 0.0), 1.0), text=f"**{recipe.title}** · {doing} · {100 * recipe.progress:.0f} %"
+    )
+
+
+def _list(view: data.ProductsView) -> str:
+    """The products; gives the chosen one."""
+    active = view.station.active if view.station else None
+    names = list(view.products)
+    preferred = st.session_state.get(CHOSEN)
+    if preferred not in names:
+        st.session_state[CHOSEN] = active.product if active else names[0]
+
+    def words_of(name: str) -> str:
+        newest = view.products[name][0]
+        if active is not None and active.product == name:
+            return f"**{name}** · :green[● active, revision {active.rev}]"
+        return f"**{name}** · {RECIPE_LOOKS[newest.status].word}, revision {newest.rev}"
+
+    with st.container(border=True):
+        st.subheader("Products")
+        return str(st.radio("Products", names, format_func=words_of, key=CHOSEN, label_visibility="collapsed"))
+
+
+def _activations(view: data.ProductsView) -> None:
+    with st.container(border=True):
+        st.subheader("What was active when")
+        if not view.activations:
+            st.caption("Nothing has been activated yet. Activate a recipe that is ready.")
+            return
+        zone = local_zone()
+        rows = [
+            (f"{one.at.astimezone(zone):%d %b %H:%M:%S}", f"{one.recipe.title} · by {one.who or 'unknown'}")
+            for one in view.activations[:12]
+        ]
+        st.html(tiles.facts(rows))
+
+
+def _product(plant: Dashboard, view: data.ProductsView, name: str) -> None:
+    recipes = view.products[name]
+    active = view.station.active if view.station else None
+    with st.container(border=True):
+        if len(recipes) > 1:
+            ids = [recipe.id for recipe in recipes]
+            by_id = {recipe.id: recipe for recipe in recipes}
+
+            def words_of(recipe_id: int) -> str:
+                recipe = by_id[recipe_id]
+                mark = " ●" if active and active.id == recipe_id else ""
+                return f"Revision {recipe.rev}{mark}"
+
+            shown = st.segmented_control(
+                "Revision",
+                ids,
+                default=ids[0],
+                format_func=words_of,
+                key=f"products:revision:{name}:{len(ids)}",
+                required=True,
+            )
+            recipe = by_id[shown or ids[0]]
+        else:
+            recipe = recipes[0]
+        _recipe(plant, view, recipe)
+
+
+def _recipe(plant: Dashboard, view: data.ProductsView, recipe: data.RecipeView) -> None:
+    station = view.station
+    is_active = bool(station and station.active and station.active.id == recipe.id)
+    left, right = st.columns([2.2, 1], vertical_alignment="center")
+    look = ACTIVE if is_active else RECIPE_LOOKS[recipe.status]
+    left.html(f"<h2>{escape(recipe.title)} {tiles.pill(look)}</h2>")
+    with right:
+        if recipe.status == "ready" and not is_active:
+            ask = activation(recipe, "Activate", "activate")
+            ask_button(plant, station.id if station else None, ask, disabled=False, primary=True)
+    if recipe.status == "failed":
+        st.error(
+            f"The build failed: {recipe.message}. Teach a new revision with other pictures.", icon=":material/error:"
+        )
+    if recipe.busy:
+        st.info("The worker builds this recipe; the bar above shows how far it is. The line goes on meanwhile.")
+    zone = local_zone()
+    st.html(
+        tiles.facts(
+            [
+                ("Threshold", words.threshold_words(recipe.threshold, recipe.calibration_kind, recipe.calibration_n)),
+                ("Index for the PLC", f"rcp {recipe.rcp}, rev {recipe.rev}"),
+                ("Encoder", recipe.encoder or ""),
+                ("Taught", f"{recipe.created_at.astimezone(zone):%Y-%m-%d %H:%M} by {recipe.created_by or 'unknown'}"),
+                ("Built", f"{recipe.built_at.astimezone(zone):%Y-%m-%d %H:%M}" if recipe.built_at else ""),
+            ]
+        )
+    )
+    rows = data.references(plant.store, recipe.id)
+    odd = sum(bool(row.warning) for row in rows)
+    st.subheader(f"References ({len(rows)})" + (f", {odd} with a warning" if odd else ""))
+    st.caption("Score of each when it is left out of the bank; one far above the others may not be good.")
+    st.html(tiles.references(rows, recipe.threshold, plant.data_path))

@@ -1,0 +1,130 @@
+"""The form that teaches a product: a name, pictures of good parts, what is odd about them, and one button.
+
+The worker builds what is asked for here. The form has a number; asking twice with one number (a double click)
+asks once.
+"""
+
+from collections.abc import Sequence
+from html import escape
+
+import streamlit as st
+
+from dashboard import data, pictures, uploads
+from dashboard.context import WHO, Dashboard, sentence, told, utc_now
+from dashboard.uploads import Judged, Upload
+from inspector.errors import UsageError
+from inspector.images import SUFFIXES
+from inspector.store import products
+from inspector.store.stations import ensure_station
+
+NEW = "A new product"
+FORM, ASKED = "teach:form", "teach:asked"
+
+
+def form(plant: Dashboard, view: data.ProductsView) -> None:
+    """Draw the form for a new product or a new revision."""
+    number = st.session_state.setdefault(FORM, 0)
+    left, right = st.columns([1, 1.2], gap="large")
+    with left:
+        target = st.selectbox(
+            "What do you teach?", [NEW, *view.products], format_func=_target_words, key=f"teach:target:{number}"
+        )
+        name = target
+        if target == NEW:
+            name = st.text_input(
+                "Name of the product", max_chars=64, placeholder="e.g. bracket M8", key=f"teach:name:{number}"
+            )
+    with right:
+        files = st.file_uploader(
+            f"Pictures of good parts from the camera of this station ({uploads.FEW} to 16, at most {uploads.MAX_PICTURES})",
+            type=[suffix.removeprefix(".") for suffix in sorted(SUFFIXES)],
+            accept_multiple_files=True,
+            max_upload_size=uploads.MAX_FILE_MB,
+            key=f"teach:files:{number}",
+        )
+    judged = uploads.judge([_read(file.name, file.getvalue()) for file in files or []])
+    kept = _choose(judged, number)
+    fault = _name_fault(name, target == NEW, view) or uploads.set_fault([one.upload for one in judged], kept)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        label = f"Build from {len(kept)} pictures" if len(kept) != 1 else "Build from 1 picture"
+        st.button(
+            label,
+            type="primary",
+            icon=":material/build:",
+            disabled=bool(fault),
+            key=f"teach:build:{number}",
+            on_click=request_build,
+            args=(plant, name, kept, number),
+        )
+        if fault:
+            st.caption(fault)
+        elif len(kept) < uploads.FEW:
+            st.caption(f"{uploads.FEW} or more pictures give a steadier threshold; fewer work too.")
+
+
+def request_build(plant: Dashboard, name: str, kept: Sequence[Upload], number: int) -> None:
+    """Ask the worker for a recipe, once for each form."""
+    asked: set[int] = st.session_state.setdefault(ASKED, set())
+    if number in asked:
+        return
+    with told():
+        decoded = uploads.decode(kept)
+        with plant.store.write() as session:
+            station = ensure_station(session, plant.station)
+            recipe = products.request_recipe(
+                session, plant.data_path, name, decoded, station_id=station.id, who=WHO, now=utc_now()
+            )
+        asked.add(number)
+        st.session_state[FORM] = number + 1
+        st.session_state["products:chosen"] = recipe.product.name
+        st.session_state["products:teaching"] = False
+
+
+def _choose(judged: list[Judged], number: int) -> list[Upload]:
+    """Draw the pictures with a box each; only the operator drops one."""
+    kept: list[Upload] = []
+    if not judged:
+        return kept
+    odd = sum(bool(one.warnings) for one in judged)
+    if odd:
+        st.warning(
+            f"{odd} of {len(judged)} pictures look odd. Drop those that should not be learned as good.",
+            icon=":material/warning:",
+        )
+    columns = st.columns(6, gap="small")
+    for position, one in enumerate(judged):
+        with columns[position % len(columns)].container(border=True, gap="xsmall"):
+            if one.upload.thumbnail:
+                st.html(
+                    f'<img src="{pictures.data_uri(one.upload.thumbnail)}" alt="" style="width:100%;border-radius:6px">'
+                )
+            else:
+                st.html('<div class="vi-none" style="background:#eef1f4">✕ no picture</div>')
+            key = f"teach:keep:{number}:{position}:{one.upload.sha256[:12]}"
+            if st.checkbox(one.upload.name, value=True, key=key, help="Untick to drop this picture"):
+                kept.append(one.upload)
+            for warning in one.warnings:
+                st.html(f'<div class="vi-card" style="border:0"><div class="note">⚠ {escape(warning)}</div></div>')
+    return kept
+
+
+def _name_fault(name: str, new: bool, view: data.ProductsView) -> str:
+    if not new:
+        return ""
+    if not name.strip():
+        return "Give the product a name first."
+    try:
+        clean = products.check_name(name)
+    except UsageError as error:
+        return sentence(str(error))
+    taken = clean in view.products
+    return f"There is a product {clean} already; choose it above to teach a new revision." if taken else ""
+
+
+def _target_words(target: str) -> str:
+    return target if target == NEW else f"A new revision of {target}"
+
+
+@st.cache_data(max_entries=128, show_spinner="Looking at the pictures …")
+def _read(name: str, data: bytes) -> Upload:
+    return uploads.read_upload(name, data)

@@ -1,0 +1,143 @@
+"""Pieces of the pages that Streamlit has no element for: banner, counters, newest part, strip, tables of facts.
+
+Each function gives HTML; every text that comes from people or from the database goes through `escape`.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import tzinfo
+from html import escape
+from pathlib import Path
+
+from dashboard import pictures, words
+from dashboard.data import PartView, ReferenceView
+from inspector.types import Verdict
+
+STYLE = f"<style>{(Path(__file__).parent / 'style.css').read_text(encoding='utf-8')}</style>"
+STRIP_SIDE_PX = 220
+NEWEST_SIDE_PX = 640
+THIN_SPACE = "\u2009"
+
+
+def banner(look: words.Look, headline: str, detail: str, age: str, queue: str = "") -> str:
+    """The state of the station in big words; `headline` and `detail` are what is being inspected, or what to do."""
+    right = "<br>".join(escape(line) for line in (age, queue) if line)
+    return (
+        f'<div class="vi-banner" role="status" style="background:{look.colour}">'
+        f'<div class="state">{look.symbol} {escape(look.word)}</div>'
+        f'<div class="what"><b>{escape(headline)}</b><br>{escape(detail)}</div>'
+        f'<div class="age">{right}</div></div>'
+    )
+
+
+def counters(counts: Mapping[Verdict, int]) -> str:
+    """How many parts of each verdict, and their share."""
+    total = sum(counts.values())
+    tiles = []
+    for verdict in words.VERDICT_ORDER:
+        look, count = words.VERDICTS[verdict], counts.get(verdict, 0)
+        share = f"{100 * count / total:.1f} %" if total else "–"
+        tiles.append(
+            f'<div class="vi-count" style="border-top-color:{look.colour}">'
+            f'<div class="name" style="color:{look.colour}">{look.symbol} {look.word}</div>'
+            f'<div class="n">{f"{count:,}".replace(",", THIN_SPACE)}</div><div class="share">{share}</div></div>'
+        )
+    return f'<div class="vi-counts">{"".join(tiles)}</div>'
+
+
+def newest(part: PartView, data_path: Path, zone: tzinfo, *, heat_map: bool) -> str:
+    """The last part, large: verdict, name, score against threshold, picture and heat map."""
+    look = words.VERDICTS[part.verdict]
+    shown = [("picture", part.image_path)] + ([("heat map", part.map_path)] if heat_map else [])
+    figures = "".join(_figure(data_path, path, caption) for caption, path in shown)
+    reason = words.error_words(part.err) or product_words(part)
+    return (
+        f'<div class="vi-newest"><div class="head" style="background:{look.colour}">'
+        f'<div class="verdict">{look.symbol} {look.word}</div>'
+        f'<div class="who">{escape(part.name)} · {escape(reason)}</div>'
+        f'<div class="score">{escape(score_words(part))} · {part.captured_at.astimezone(zone):%H:%M:%S}</div></div>'
+        f'<div class="pair">{figures}</div></div>'
+    )
+
+
+def strip(parts: Sequence[PartView], data_path: Path, zone: tzinfo) -> str:
+    """The last parts, newest first, each a link to all that is known of it."""
+    cards = []
+    for part in parts:
+        look = words.VERDICTS[part.verdict]
+        jpeg = pictures.view(data_path, part.image_path, STRIP_SIDE_PX)
+        picture = _image(jpeg, part.name) if jpeg else '<div class="vi-none">no picture</div>'
+        cards.append(
+            f'<a href="history?part={part.id}" target="_self" title="{escape(part.name)}">'
+            f'<div class="vi-chip" style="background:{look.colour}">{look.symbol} {look.word}</div>{picture}'
+            f'<div class="vi-small">{escape(score_words(part, short=True))}<br>'
+            f"{part.captured_at.astimezone(zone):%H:%M:%S} · {escape(part.name)}</div></a>"
+        )
+    return f'<div class="vi-strip">{"".join(cards)}</div>'
+
+
+def references(rows: Sequence[ReferenceView], threshold: float | None, data_path: Path) -> str:
+    """The pictures of a recipe with what each scored when it was left out, and what is odd about it."""
+    cards = []
+    for row in rows:
+        jpeg = pictures.view(data_path, row.path, STRIP_SIDE_PX)
+        picture = _image(jpeg, row.name) if jpeg else '<div class="vi-none">picture missing</div>'
+        above = threshold is not None and row.score is not None and row.score >= threshold
+        score = "not scored yet" if row.score is None else f"score {words.number(row.score)}"
+        notes = [*(["above the threshold"] if above else []), *([row.warning] if row.warning else [])]
+        note = f'<div class="note">⚠ {escape("; ".join(notes))}</div>' if notes else ""
+        cards.append(
+            f'<div class="vi-card{" odd" if notes else ""}" title="{escape(row.name)}">{picture}'
+            f'<div class="vi-small">{escape(row.name)}<br>{score}</div>{note}</div>'
+        )
+    return f'<div class="vi-grid">{"".join(cards)}</div>'
+
+
+def verdict(part: PartView, zone: tzinfo) -> str:
+    """The verdict of one part as a headline."""
+    look = words.VERDICTS[part.verdict]
+    said = words.error_words(part.err) or score_words(part)
+    return (
+        f'<div class="vi-verdict" style="background:{look.colour}">{look.symbol} {look.word}'
+        f"<span>{escape(part.name)} · {escape(said)} · "
+        f"{part.captured_at.astimezone(zone):%Y-%m-%d %H:%M:%S}</span></div>"
+    )
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> str:
+    """A table of names and values; empty values are left out."""
+    cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows if value)
+    return f'<table class="vi-facts"><tbody>{cells}</tbody></table>'
+
+
+def pill(look: words.Look) -> str:
+    return f'<span class="vi-pill" style="background:{look.colour}">{look.symbol} {escape(look.word)}</span>'
+
+
+def empty(what: str, to_do: str) -> str:
+    """A page or list with nothing in it, and what to do about that."""
+    return f'<div class="vi-empty"><b>{escape(what)}</b>{escape(to_do)}</div>'
+
+
+def product_words(part: PartView) -> str:
+    return f"{part.product}, revision {part.rev}" if part.product else "no product"
+
+
+def score_words(part: PartView, *, short: bool = False) -> str:
+    """The score against its threshold, and on which side it lies; a dash where there is no score."""
+    if part.score is None:
+        return "no score"
+    if part.threshold is None:
+        return f"score {words.number(part.score)}"
+    sign = "<" if part.score < part.threshold else "≥"
+    return f"{'' if short else 'score '}{words.number(part.score)} {sign} {words.number(part.threshold)}"
+
+
+def _figure(data_path: Path, path: str | None, caption: str) -> str:
+    jpeg = pictures.view(data_path, path, NEWEST_SIDE_PX)
+    if jpeg is None:
+        return f'<figure><div class="vi-none">no {caption} was kept for this part</div></figure>'
+    return f"<figure>{_image(jpeg, caption)}<figcaption>{caption}</figcaption></figure>"
+
+
+def _image(jpeg: bytes, text: str) -> str:
+    return f'<img src="{pictures.data_uri(jpeg)}" alt="{escape(text)}">'

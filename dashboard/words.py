@@ -1,0 +1,149 @@
+"""The words, symbols and colours of the pages: one table for each thing, never colour alone.
+
+May import the records of the core and the contract's codes only.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from inspector.contract.codes import AckCode, ErrorCode, Flag, StationState
+from inspector.types import Verdict
+
+
+@dataclass(frozen=True)
+class Look:
+    """How something is shown: a word, a symbol beside it, and a colour behind white letters (contrast ≥ 4.5)."""
+
+    word: str
+    symbol: str
+    colour: str
+
+
+GREEN, RED, AMBER, GREY, BLUE, INK = "#18794e", "#c4302b", "#9a5b00", "#626b76", "#1f5fae", "#1f2937"
+
+VERDICTS: dict[Verdict, Look] = {
+    Verdict.OK: Look("OK", "✓", GREEN),
+    Verdict.NG: Look("NG", "✕", RED),
+    Verdict.UNDECIDED: Look("UNDECIDED", "?", AMBER),
+    Verdict.NONE: Look("NONE", "–", GREY),
+}
+VERDICT_ORDER = (Verdict.OK, Verdict.NG, Verdict.UNDECIDED, Verdict.NONE)
+
+STATES: dict[StationState, Look] = {
+    StationState.OFFLINE: Look("Offline", "■", RED),
+    StationState.PREOPERATIONAL: Look("Starting", "◔", BLUE),
+    StationState.HALTED: Look("Stopped", "■", AMBER),
+    StationState.ERROR: Look("Fault", "✕", RED),
+    StationState.INITIALIZED: Look("No product", "?", AMBER),
+    StationState.READY: Look("Ready", "●", GREEN),
+    StationState.SINGLE_EXECUTION: Look("Running", "●", GREEN),
+    StationState.CONTINUOUS_EXECUTION: Look("Running", "●", GREEN),
+    StationState.PREPARING: Look("Preparing", "◔", BLUE),
+}
+WORKER_AWAY = Look("Worker not running", "■", RED)
+
+RECIPE_WORDS = {"queued": "waits for the worker", "building": "being built", "ready": "ready", "failed": "failed"}
+
+ERRORS: dict[ErrorCode, str] = {
+    ErrorCode.NONE: "",
+    ErrorCode.CAMERA_LOST: "camera lost: check cable and power",
+    ErrorCode.FRAME_TIMEOUT: "no picture came in time",
+    ErrorCode.FROZEN_FRAME: "the camera repeats an old picture",
+    ErrorCode.MISSED_TRIGGER: "a trigger was missed",
+    ErrorCode.TRIGGER_OVERRUN: "triggers came faster than the camera",
+    ErrorCode.TOO_DARK: "the picture is too dark",
+    ErrorCode.SATURATED: "the picture is too bright",
+    ErrorCode.BLURRED: "the picture is blurred",
+    ErrorCode.LIGHT_DRIFT: "the light has drifted",
+    ErrorCode.PART_NOT_FOUND: "no part was found in the picture",
+    ErrorCode.CAMERA_MOVED: "the camera has moved",
+    ErrorCode.NO_RECIPE: "no product was active",
+    ErrorCode.FINGERPRINT_MISMATCH: "the recipe was made for another encoder",
+    ErrorCode.WRONG_PRODUCT: "another product was expected",
+    ErrorCode.DEADLINE_MISSED: "the verdict would have come too late",
+    ErrorCode.QUEUE_OVERFLOW: "too many parts were waiting",
+    ErrorCode.ABORTED: "the station stopped or changed its product meanwhile",
+    ErrorCode.COMMUNICATION: "the connection failed",
+    ErrorCode.CHALLENGE_OVERDUE: "the check with challenge parts is overdue",
+    ErrorCode.CHALLENGE_FAILED: "the check with challenge parts failed",
+    ErrorCode.REJECT_NOT_CONFIRMED: "the reject was not confirmed",
+    ErrorCode.STORAGE: "the database or the disk failed",
+    ErrorCode.INTERNAL: "a fault of the program",
+}
+
+ANSWERS: dict[AckCode, str] = {
+    AckCode.DONE: "done",
+    AckCode.ACCEPTED: "accepted",
+    AckCode.DUPLICATE: "done already",
+    AckCode.BAD_PAYLOAD: "refused: the worker could not read it",
+    AckCode.UNKNOWN_COMMAND: "refused: the worker does not know it",
+    AckCode.SCHEMA: "refused: it is of another version",
+    AckCode.EXPIRED: "refused: it came too late",
+    AckCode.RETAINED_REFUSED: "refused: it was an old message",
+    AckCode.NOT_AUTHORISED: "refused: not authorised",
+    AckCode.WRONG_STATE: "refused: not possible in this state of the station",
+    AckCode.BUSY: "refused: the station is busy; try again",
+    AckCode.UNKNOWN_RECIPE: "refused: the worker does not find this recipe",
+    AckCode.NOT_APPROVED: "refused: the recipe is not approved",
+    AckCode.PREPARE_FAILED: "failed: the recipe could not be loaded",
+    AckCode.VERIFICATION_PENDING: "refused: a check with challenge parts is due first",
+    AckCode.INTERNAL: "failed: a fault of the program, see its log",
+}
+
+FLAGS: dict[Flag, str] = {
+    Flag.SIMULATED: "simulated",
+    Flag.CHALLENGE: "challenge part",
+    Flag.LATE: "late",
+    Flag.QUALITY_WARNING: "image-quality warning",
+    Flag.REINSPECTED: "inspected again",
+    Flag.PARTIAL: "partial",
+    Flag.SHADOW: "shadow",
+}
+
+
+def error_words(code: int) -> str:
+    """An error code in words, with its number; empty for 0."""
+    if code == 0:
+        return ""
+    known = {int(error): text for error, text in ERRORS.items()}
+    return f"{known.get(code, 'unknown fault')} ({code})"
+
+
+def answer_words(code: int | None) -> str:
+    """The final answer to a command in words."""
+    known = {int(answer): text for answer, text in ANSWERS.items()}
+    return "no answer yet" if code is None else known.get(code, f"answered with code {code}")
+
+
+def flag_words(flags: int) -> str:
+    """The flags of a verdict in words."""
+    return ", ".join(text for flag, text in FLAGS.items() if flags & flag)
+
+
+def age_words(age_s: float) -> str:
+    """An age as people say it."""
+    if age_s < 10:
+        return f"{max(age_s, 0.0):.1f} s"
+    for limit_s, unit_s, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
+        if age_s < limit_s:
+            return f"{age_s / unit_s:.0f} {unit}"
+    return f"{age_s / 86_400:.0f} days"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A score or threshold with `digits` significant digits; a dash where there is none."""
+    return "–" if value is None else f"{value:#.{digits}g}".rstrip(".")
+
+
+def threshold_words(threshold: float | None, kind: str | None, n: int | None) -> str:
+    """A threshold with what it rests on; "provisional" is never left out."""
+    if threshold is None:
+        return "no threshold yet"
+    return f"threshold {number(threshold)} ({kind or 'unknown origin'}, n = {'?' if n is None else n})"
+
+
+def shift_start(now: datetime) -> datetime:
+    """Begin of the running shift, in the time zone of `now`: 06:00, 14:00 or 22:00."""
+    hours = [hour for hour in (6, 14, 22) if hour <= now.hour]
+    day = now if hours else now - timedelta(days=1)
+    return day.replace(hour=hours[-1] if hours else 22, minute=0, second=0, microsecond=0)

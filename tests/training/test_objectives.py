@@ -1,0 +1,134 @@
+"""Losses of the embedded encoder: right on cases that can be worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as fn
+
+from inspector.training.assess import MATCHINGS, auroc, nearest, smoothed, sparsemax_residual
+from inspector.training.objectives import (
+    contrast_loss,
+    grid_targets,
+    nearest_distance,
+    on_grid,
+    patch_loss,
+    ranking_loss,
+    second_view,
+    top_mean,
+)
+
+
+def unit_rows(*shape: int, seed: int = 0) -> torch.Tensor:
+    return fn.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def test_a_reference_is_at_distance_zero_from_itself() -> None:
+    rows = unit_rows(2, 9, 5)
+    assert nearest_distance(rows, rows).abs().max() < 1e-5
+
+
+def test_more_references_never_raise_the_nearest_distance() -> None:
+    queries, references = unit_rows(1, 20, 6), unit_rows(1, 30, 6, seed=1)
+    few, many = nearest_distance(queries, references[:, :10]), nearest_distance(queries, references)
+    assert (many <= few + 1e-6).all()
+
+
+def test_the_nearest_distance_has_a_gradient_on_both_sides() -> None:
+    queries, references = unit_rows(1, 4, 3).requires_grad_(), unit_rows(1, 4, 3, seed=1).requires_grad_()
+    nearest_distance(queries, references).sum().backward()  # type: ignore[no-untyped-call]
+    for side in (queries, references):
+        assert side.grad is not None
+        assert side.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("side", [3, 6, 12])
+def test_taps_of_any_stride_come_to_one_grid_of_unit_rows(side: int) -> None:
+    rows = on_grid(torch.rand(2, 7, side, side), 6)
+    assert rows.shape == (2, 36, 7)
+    torch.testing.assert_close(rows.norm(dim=-1), torch.ones(2, 36))
+
+
+def test_grid_targets_leave_the_rim_of_a_fault_undecided() -> None:
+    mask = torch.zeros(1, 64, 64, dtype=torch.bool)
+    mask[0, 16:32, 16:32] = True
+    faulty, clean = grid_targets(mask, 8)
+    assert faulty.sum() == 4
+    assert not (faulty & clean).any()
+    assert clean.sum() == 64 - 16
+
+
+def test_a_fault_smaller_than_a_patch_still_has_a_faulty_patch() -> None:
+    mask = torch.zeros(1, 64, 64, dtype=torch.bool)
+    mask[0, 33:35, 33:35] = True
+    faulty, _ = grid_targets(mask, 8)
+    assert faulty.sum() == 1
+
+
+def test_right_order_costs_less_than_wrong_order() -> None:
+    low, high = torch.full((1, 2, 36), 0.1), torch.full((1, 2, 36), 0.6)
+    assert ranking_loss(low, high) < 0.01
+    assert ranking_loss(high, low) > 1.0
+    faulty = torch.zeros(2, 36, dtype=torch.bool)
+    faulty[:, :3] = True
+    right = torch.where(faulty, 5.0, -5.0).unsqueeze(0)
+    assert patch_loss(right, faulty, ~faulty) < 0.02 < patch_loss(-right, faulty, ~faulty)
+
+
+def test_contrast_is_low_for_matching_views_and_high_for_others() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.rand(3, 3, 64, 64)
+    view = second_view(pictures, generator)
+    assert view.pictures.shape == pictures.shape
+    theta = torch.eye(2, 3).expand(3, 2, 3)
+    taps = torch.randn(3, 32, 16, 16)
+    same = contrast_loss(taps, taps, theta, generator)
+    other = contrast_loss(taps, torch.randn(3, 32, 16, 16), theta, generator)
+    assert same < 0.1
+    assert other > 0.8
+
+
+def test_the_second_view_shows_what_its_theta_says() -> None:
+    ramp = torch.linspace(-1.0, 1.0, 64).expand(1, 3, 64, 64).contiguous()
+    view = second_view(ramp, torch.Generator().manual_seed(3))
+    middle = view.pictures[0, :, 31:33, 31:33].mean()
+    assert torch.isfinite(middle)
+    assert view.theta.shape == (1, 2, 3)
+
+
+def test_auroc_of_known_orders() -> None:
+    assert auroc(np.array([0.0, 1.0]), np.array([2.0, 3.0])) == 1.0
+    assert auroc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 0.0
+    assert auroc(np.array([1.0, 1.0]), np.array([1.0])) == 0.5
+
+
+def test_top_mean_is_the_mean_of_the_largest_hundredth() -> None:
+    assert top_mean(torch.arange(200.0)) == pytest.approx(198.5)
+
+
+@pytest.mark.parametrize("name", sorted(MATCHINGS))
+def test_every_matching_finds_a_stranger_farther_than_a_known_patch(name: str) -> None:
+    references = unit_rows(40, 16).repeat_interleave(4, 0)
+    stranger = unit_rows(1, 16, seed=9)
+    found = MATCHINGS[name](torch.cat([references[:1], stranger]), references)
+    assert found.shape == (2,)
+    assert found[0] < found[1]
+
+
+def test_cold_sparsemax_is_the_nearest_neighbour() -> None:
+    queries, references = unit_rows(12, 8), unit_rows(50, 8, seed=2)
+    cold = sparsemax_residual(queries, references, 1e-5)
+    torch.testing.assert_close(cold, (2.0 * nearest(queries, references)).sqrt(), rtol=1e-3, atol=1e-3)
+
+
+def test_sparsemax_weights_do_not_depend_on_how_many_rows_are_kept() -> None:
+    queries, references = unit_rows(12, 8), unit_rows(300, 8, seed=2)
+    whole = sparsemax_residual(queries, references, 0.05, kept=300)
+    torch.testing.assert_close(sparsemax_residual(queries, references, 0.05, kept=64), whole)
+
+
+def test_smoothing_keeps_a_flat_map_flat_inside() -> None:
+    maps = smoothed(torch.full((1, 16), 0.3), 32)
+    assert maps.shape == (1, 32, 32)
+    torch.testing.assert_close(maps[0, 2:-2, 2:-2], torch.full((28, 28), 0.3))
