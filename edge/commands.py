@@ -1,8 +1,8 @@
 """Commands to the station, over MQTT and from SQL: each runs once, and each is answered.
 
 May import the contract, the store and `state`. One thread takes all commands in order; a product change is prepared in
-a second one, so that triggers and pings are answered meanwhile. A trigger is answered once (code 0; its verdict is the real
-answer), every other command twice: accepted, then the final code.
+a second one, so that triggers and pings are answered meanwhile. A trigger is answered once (code 0; its verdict is the
+real answer), every other command twice: accepted, then the final code.
 """
 
 import logging

@@ -47,6 +47,7 @@ class VerdictPath:
     pulse: Pulse
     simulated_cameras: frozenset[str]
     on_the_way: Callable[[], bool]
+    most_part_s: float
 
 
 class Inference:
@@ -55,7 +56,7 @@ class Inference:
     def __init__(self, path: VerdictPath) -> None:
         self._path = path
         self._seq = 0
-        self._scoring_s = 0.0
+        self._part_s = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self.counts: Counter[Verdict] = Counter()
@@ -92,12 +93,12 @@ class Inference:
         path = self._path
         now = time.monotonic()
         path.pulse.beat(now, waiting=len(path.inbox) + len(path.batcher), seq=self._seq)
-        due = path.batcher.due_monotonic_s(self._scoring_s)
+        due = path.batcher.due_monotonic_s(self._part_s)
         path.inbox.wait(TURN_S if due is None else min(TURN_S, max(0.0, due - now)))
         for part in path.inbox.take(path.batcher.room):
             path.batcher.add(part)
         path.ledger.retry(time.monotonic())
-        batch = path.batcher.poll(time.monotonic(), on_the_way=path.on_the_way(), reserve_s=self._scoring_s)
+        batch = path.batcher.poll(time.monotonic(), on_the_way=path.on_the_way(), part_s=self._part_s)
         if batch is not None:
             self._publish(self._answers(batch))
 
@@ -113,11 +114,15 @@ class Inference:
         images = [part.image for part in batch.parts if part.image is not None]
         inspections = scorer.inspect(before.active, images)
         done = time.monotonic()
-        self._scoring_s += SMOOTHING * (done - started - self._scoring_s)
+        self._learn((done - started) / len(images))
         after = self._refusal(batch, self._path.station.snapshot)
         if after is not ErrorCode.NONE:
             return [refuse(part, after, _why(after)) for part in batch.parts]
         return self._judged(batch, inspections, before.active, (started, done))
+
+    def _learn(self, part_s: float) -> None:
+        """What a part costs, smoothed; never so much that a fresh part would be given up without being tried."""
+        self._part_s = min(self._part_s + SMOOTHING * (part_s - self._part_s), self._path.most_part_s)
 
     def _refusal(self, batch: FrameBatch, snapshot: Snapshot) -> ErrorCode:
         if snapshot.refusal is not ErrorCode.NONE:

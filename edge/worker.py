@@ -110,6 +110,7 @@ class Worker:
                 recorder=self._recorder,
                 pulse=self._pulse,
                 simulated_cameras=simulated,
+                most_part_s=deadline_s / 2,
                 on_the_way=lambda: any(camera.triggers.waiting for camera in self._cameras),
             )
         )

@@ -1,5 +1,7 @@
 """When a batch closes, and what may be in it; each line of the reliability page is a test."""
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,8 +21,8 @@ def _batcher(*parts: Part, max_batch: int = 4, max_age_s: float = 0.02) -> Batch
     return batcher
 
 
-def _numbers(batcher: Batcher, now: float, *, on_the_way: bool = True, reserve_s: float = 0.0) -> list[int] | None:
-    batch = batcher.poll(now, on_the_way=on_the_way, reserve_s=reserve_s)
+def _numbers(batcher: Batcher, now: float, *, on_the_way: bool = True, part_s: float = 0.0) -> list[int] | None:
+    batch = batcher.poll(now, on_the_way=on_the_way, part_s=part_s)
     return None if batch is None else [each.number for each in batch.parts]
 
 
@@ -39,8 +41,8 @@ def test_a_batch_closes_on_the_age_of_its_oldest_part() -> None:
 
 def test_a_batch_closes_while_its_earliest_deadline_still_leaves_time_to_score() -> None:
     batcher = _batcher(part(1, deadline_s=1.0), part(2, deadline_s=0.1), max_age_s=10)
-    assert _numbers(batcher, 0.06, reserve_s=0.03) is None
-    assert _numbers(batcher, 0.07, reserve_s=0.03) == [1, 2]
+    assert _numbers(batcher, 0.06, part_s=0.01) is None
+    assert _numbers(batcher, 0.07, part_s=0.01) == [1, 2]
 
 
 def test_an_idle_device_does_not_wait_when_nothing_is_on_the_way() -> None:
@@ -67,6 +69,20 @@ def test_a_part_whose_budget_is_over_is_not_scored() -> None:
     assert _numbers(batcher, 0.5) == [2]
 
 
+def test_a_part_that_cannot_be_scored_in_time_makes_room_for_those_that_can() -> None:
+    batcher = _batcher(part(1, deadline_s=0.5), part(2, deadline_s=5.0))
+    batch = batcher.poll(0.4, part_s=0.2)
+    assert batch is not None
+    assert [(each.number, each.failure) for each in batch.parts] == [(1, ErrorCode.DEADLINE_MISSED)]
+    assert _numbers(batcher, 0.4, part_s=0.2) == [2]
+
+
+def test_a_batch_is_no_larger_than_its_earliest_deadline_allows() -> None:
+    batcher = _batcher(part(1, deadline_s=1.0), part(2, deadline_s=1.0), part(3, deadline_s=1.0), part(4))
+    assert _numbers(batcher, 0.2, part_s=0.3) == [1, 2]
+    assert _numbers(batcher, 0.2, part_s=0.0) == [3, 4]
+
+
 def test_an_empty_batcher_gives_nothing() -> None:
     batcher = Batcher(1, 0)
     assert batcher.poll(1e9) is None
@@ -84,16 +100,22 @@ EVENTS = st.lists(
 )
 
 
-@given(events=EVENTS, max_batch=st.integers(1, 5), capacity=st.integers(1, 6), deadline_ms=st.integers(1, 40))
+@given(
+    events=EVENTS,
+    max_batch=st.integers(1, 5),
+    capacity=st.integers(1, 6),
+    deadline_ms=st.integers(1, 40),
+    part_ms=st.integers(0, 5),
+)
 def test_every_part_gets_one_verdict_in_order_and_no_batch_mixes_epochs(
-    events: list[Event], max_batch: int, capacity: int, deadline_ms: int
+    events: list[Event], max_batch: int, capacity: int, deadline_ms: int, part_ms: int
 ) -> None:
     inbox, deadlines, batcher = Inbox(capacity), Deadlines(), Batcher(max_batch, 0.005)
     now, epoch = 0.0, 0
     answered: list[Part] = []
 
     def poll(*, on_the_way: bool) -> bool:
-        batch = batcher.poll(now, on_the_way=on_the_way)
+        batch = batcher.poll(now, on_the_way=on_the_way, part_s=part_ms / 1000)
         if batch is None:
             return False
         assert len({each.epoch for each in batch.parts}) == 1 or batch.failed
@@ -106,12 +128,9 @@ def test_every_part_gets_one_verdict_in_order_and_no_batch_mixes_epochs(
 
     for event, choice in events:
         if event in ("frame", "bad"):
-            made = deadlines.open(
-                lambda number, choice=choice, event=event: (part if event == "frame" else _bad)(
-                    number, camera="abc"[choice], at_s=now, deadline_s=deadline_ms / 1000, epoch=epoch
-                )
-            )
-            inbox.put(made)
+            make = part if event == "frame" else _bad
+            seen = {"camera": "abc"[choice], "at_s": now, "deadline_s": deadline_ms / 1000, "epoch": epoch}
+            inbox.put(deadlines.open(partial(make, **seen)))
         elif event == "swap":
             epoch += 1
         elif event == "pass":

@@ -9,7 +9,7 @@ from tests.edge.part_maker import part
 
 def test_a_part_is_closed_exactly_once() -> None:
     deadlines = Deadlines()
-    seen = deadlines.open(lambda number: part(number))
+    seen = deadlines.open(part)
     deadlines.close(seen)
     assert deadlines.counts == (1, 1)
     with pytest.raises(ValueError, match="not owed a verdict"):
