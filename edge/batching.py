@@ -9,8 +9,8 @@ May import `parts` and the contract's codes. A batch closes as soon as one of th
 * the next part cannot join it: it failed, or was seen under another state of the station (another recipe).
 
 Parts keep their order. Failed parts travel in batches of their own, so that they are answered without waiting for the
-device; a part whose deadline is over, or too near to be met, becomes one of them (NONE 501): in a jam the parts behind it
-then still get theirs in time.
+device; a part whose deadline is over, or too near to be met, becomes one of them (NONE 501): in a jam the parts behind
+it then still get theirs in time.
 """
 
 from collections import deque

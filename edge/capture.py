@@ -44,11 +44,19 @@ class Intake:
         self._pulse = pulse
         self._deadline_s = deadline_s
 
-    def frame(self, frame: Frame) -> None:
-        """A picture of a part."""
+    def frame(self, frame: Frame, triggered_monotonic_s: float | None) -> None:
+        """A picture of a part, and when its trigger came (None: free running)."""
         self._pulse.new_frame(frame.captured_monotonic_s)
         epoch = self._station.snapshot.epoch
-        self._put(lambda number: part_of_frame(frame, number=number, epoch=epoch, deadline_s=self._deadline_s))
+        self._put(
+            lambda number: part_of_frame(
+                frame,
+                number=number,
+                epoch=epoch,
+                deadline_s=self._deadline_s,
+                triggered_monotonic_s=triggered_monotonic_s,
+            )
+        )
 
     def refused_frame(self, frame: Frame, failure: ErrorCode, reason: str) -> None:
         """A picture that must not be scored."""
@@ -109,8 +117,11 @@ class CaptureThread:
 
     def __init__(self, config: CameraConfig, intake: Intake, station: Station, *, last_trigger: int) -> None:
         self.name = config.name
-        self.triggers = TriggerQueue()
-        self.gaps = TriggerGaps(last_trigger)
+        self._triggers = TriggerQueue()
+        self._came: dict[int, float] = {}
+        self._gaps = TriggerGaps(last_trigger)
+        self.tried = threading.Event()
+        """Set when the camera is open, or could not be opened."""
         self.ended = threading.Event()
         """Set when the source has come to its end, or the thread was stopped."""
         self.frames = 0
@@ -118,9 +129,10 @@ class CaptureThread:
         self._config = config
         self._intake = intake
         self._station = station
+        self._going = threading.Event()
         self._stopping = threading.Event()
         self._camera: Camera = make_camera(
-            config, self.triggers, last_trigger=last_trigger, clock=Clock(sleep=self._sleep)
+            config, self._triggers, last_trigger=last_trigger, clock=Clock(sleep=self._sleep)
         )
         self._reading_since_monotonic_s: float | None = None
         self._checksum: int | None = None
@@ -133,18 +145,38 @@ class CaptureThread:
     def triggered(self) -> bool:
         return self._config.trigger == "mqtt"
 
+    @property
+    def waiting(self) -> int:
+        """Triggers that wait for their picture."""
+        return self._triggers.waiting
+
+    def trigger(self, trg: int, part_id: str, came_monotonic_s: float) -> bool:
+        """A part lies before the camera; False if there is no room for more triggers (its NONE follows)."""
+        self._came[trg] = came_monotonic_s
+        if self._triggers.put(trg, part_id):
+            return True
+        self._came.pop(trg, None)
+        self._gaps.overrun(trg, part_id)
+        return False
+
     def start(self) -> None:
+        """Open the camera; no frame is taken before `go`."""
         self._thread.start()
+
+    def go(self) -> None:
+        """The station is ready for parts."""
+        self._going.set()
 
     def stop(self) -> None:
         """Ask the thread to end; `join` waits for it."""
         self._stopping.set()
+        self._going.set()
 
     def join(self) -> None:
         """Wait for the thread (a camera may hang: not for ever) and account for triggers that nobody read."""
         self._thread.join(self._config.timeout_s + 2.0)
-        left = [Missed(trigger.trg, trigger.part_id, ErrorCode.ABORTED) for trigger in self.triggers.drain()]
-        self._intake.missed(self.name, [*left, *self.gaps.flush()], "the station stops")
+        left = [Missed(trigger.trg, trigger.part_id, ErrorCode.ABORTED) for trigger in self._triggers.drain()]
+        self._intake.missed(self.name, [*left, *self._gaps.flush()], "the station stops")
 
     def watch(self, now_monotonic_s: float) -> None:
         """Called by another thread: a driver that does not come back is told as a frame time-out."""
@@ -163,7 +195,9 @@ class CaptureThread:
                 try:
                     self._camera.open()
                     self._clear_alarm()
+                    self.tried.set()
                     attempt = 0
+                    self._going.wait()
                     if self._read_until_lost():
                         return
                 except CameraError as error:
@@ -171,6 +205,7 @@ class CaptureThread:
                 except Exception as error:  # a driver may raise anything; this camera must come back, others go on
                     log.exception("camera %s failed in an unexpected way", self.name)
                     self._alarm(ErrorCode.CAMERA_LOST, str(error))
+                self.tried.set()
                 self._camera.close()
                 self._stopping.wait(backoff_s(attempt, random.random()))  # noqa: S311 - a pause, not a secret
                 attempt += 1
@@ -186,7 +221,7 @@ class CaptureThread:
             try:
                 frame = self._camera.read(self._read_s)
             except IdleLineError:
-                self._intake.missed(self.name, self.gaps.flush(), "more triggers came than could be taken")
+                self._intake.missed(self.name, self._gaps.flush(), "more triggers came than could be taken")
                 self._clear_alarm()
                 continue
             except BadFrameError as error:
@@ -212,22 +247,23 @@ class CaptureThread:
 
     def _take(self, frame: Frame) -> None:
         self.frames += 1
-        self._account_for(frame.trigger)
+        triggered = self._account_for(frame.trigger)
         if self._is_frozen(frame):
             self._intake.refused_frame(
                 frame, ErrorCode.FROZEN_FRAME, "the picture is the same as the last one, bit by bit"
             )
         else:
-            self._intake.frame(frame)
+            self._intake.frame(frame, triggered)
 
-    def _account_for(self, trigger: int) -> None:
-        """Give the triggers before this one, that nothing was seen of, their verdicts first."""
-        step = self.gaps.seen(trigger)
+    def _account_for(self, trigger: int) -> float | None:
+        """Give the triggers before this one, that nothing was seen of, their verdicts first; gives when it came."""
+        step = self._gaps.seen(trigger)
         if step.reset:
             log.warning("camera %s: the PLC's counter jumped to %d; taken as a reset", self.name, trigger)
         if step.missed:
             log.warning("camera %s: %d triggers were missed before %d", self.name, len(step.missed), trigger)
         self._intake.missed(self.name, step.missed, "the trigger passed by unseen")
+        return self._came.pop(trigger, None)
 
     def _is_frozen(self, frame: Frame) -> bool:
         """A sensor has noise: two equal pictures in a row come from a camera that has stopped seeing."""

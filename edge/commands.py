@@ -178,7 +178,7 @@ class CommandDesk:
     def _carry_out(self, order: Order) -> None:
         message = order.message
         if isinstance(message, Trigger):
-            self._finish(order, self._trigger(message))
+            self._finish(order, self._trigger(message, order.came_monotonic_s))
         elif isinstance(message, SelectRecipe):
             self._select(order, message)
         else:
@@ -194,13 +194,12 @@ class CommandDesk:
             self._announcer.say()
         return AckCode.DONE
 
-    def _trigger(self, message: Trigger) -> AckCode:
+    def _trigger(self, message: Trigger, came_monotonic_s: float) -> AckCode:
         if not self._cameras:
             return AckCode.WRONG_STATE
         code = AckCode.DONE
         for camera in self._cameras:
-            if not camera.triggers.put(message.trg, message.part):
-                camera.gaps.overrun(message.trg, message.part)
+            if not camera.trigger(message.trg, message.part, came_monotonic_s):
                 code = AckCode.BUSY
         return code
 

@@ -48,8 +48,11 @@ class Part:
         return self if self.failed else replace(self, image=None, failure=failure, reason=reason)
 
 
-def part_of_frame(frame: Frame, *, number: int, epoch: int, deadline_s: float) -> Part:
-    """The part that a frame shows; its budget runs from the exposure."""
+def part_of_frame(
+    frame: Frame, *, number: int, epoch: int, deadline_s: float, triggered_monotonic_s: float | None = None
+) -> Part:
+    """The part that a frame shows; its budget runs from its trigger, or from the exposure if it had none."""
+    since_s = frame.captured_monotonic_s if triggered_monotonic_s is None else triggered_monotonic_s
     return Part(
         number=number,
         camera=frame.camera,
@@ -58,7 +61,7 @@ def part_of_frame(frame: Frame, *, number: int, epoch: int, deadline_s: float) -
         trigger=frame.trigger,
         captured_at=frame.captured_at,
         captured_monotonic_s=frame.captured_monotonic_s,
-        deadline_monotonic_s=frame.captured_monotonic_s + deadline_s,
+        deadline_monotonic_s=since_s + deadline_s,
         epoch=epoch,
         image=frame.image,
     )

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -31,7 +30,7 @@ from edge.outbox import StationOutbox
 from edge.preparation import prepare_recipe
 from edge.publisher import Publisher
 from edge.recorder import Recorder
-from edge.state import Station
+from edge.state import ActiveRecipe, Station
 from inspector import __version__
 from inspector.config import Config
 from inspector.contract.codes import ErrorCode, StationMode
@@ -48,6 +47,7 @@ WATCH_S = 0.2
 HUNG_S = 60.0
 """An inspection loop that has not come by for so long hangs; only a new process helps."""
 DRAIN_WITHOUT_BROKER_S = 10.0
+OPEN_PATIENCE_S = 15.0
 
 
 @contextmanager
@@ -111,13 +111,14 @@ class Worker:
                 pulse=self._pulse,
                 simulated_cameras=simulated,
                 most_part_s=deadline_s / 2,
-                on_the_way=lambda: any(camera.triggers.waiting for camera in self._cameras),
+                on_the_way=lambda: any(camera.waiting for camera in self._cameras),
             )
         )
         self._housekeeping = Housekeeping(self._writer, self._station_id, config.data_path, config.images.max_saved)
-        self._desk: CommandDesk | None = None
+        targets = CommandTargets(self._station, self._station_id, self._cameras, self._writer, self._prepare)
+        self._desk = CommandDesk(self._link, self._announcer, targets)
         self._builder: Builder | None = None
-        self._encoder_name = ""
+        self._encoder: Encoder | None = None
         self._last_error = ""
         self._stopping = threading.Event()
 
@@ -150,9 +151,7 @@ class Worker:
         stack.callback(self._link.stop)
         self._announcer.start()
         stack.callback(self._announcer.stop)
-        encoder = load_encoder(self._config.encoder)
-        self._encoder_name = encoder.name
-        self._activate_stored(encoder)
+        encoder = self._encoder = load_encoder(self._config.encoder)
         self._publisher.start()
         stack.callback(self._publisher.stop)
         self._recorder.start()
@@ -167,37 +166,41 @@ class Worker:
         for camera in self._cameras:
             camera.start()
         stack.callback(self._stop_cameras)
-        self._desk = CommandDesk(self._link, self._announcer, self._targets(encoder))
+        self._become_ready()
         self._desk.start()
         stack.callback(self._desk.stop)
         log.info("station %s is up: boot %d, encoder %s", self._config.station.name, self._station.boot, encoder.name)
 
-    def _targets(self, encoder: Encoder) -> CommandTargets:
-        prepare = partial(
-            prepare_recipe,
-            self._store,
-            self._config.data_path,
-            encoder=encoder,
-            max_batch=self._config.batching.max_batch,
-        )
-        return CommandTargets(self._station, self._station_id, self._cameras, self._writer, prepare)
+    def _prepare(self, recipe_id: int) -> ActiveRecipe:
+        if self._encoder is None:
+            raise StationError("the encoder is not loaded yet")
+        max_batch = self._config.batching.max_batch
+        return prepare_recipe(self._store, self._config.data_path, recipe_id, self._encoder, max_batch)
 
-    def _activate_stored(self, encoder: Encoder) -> None:
-        """Go on with the recipe that was active; one that cannot be used leaves the station without any."""
+    def _become_ready(self) -> None:
+        """Only with cameras that are open (or known not to be) and a tested recipe does the station say so."""
+        active, reason = self._stored_recipe()
+        deadline = time.monotonic() + OPEN_PATIENCE_S
+        for camera in self._cameras:
+            camera.tried.wait(max(0.0, deadline - time.monotonic()))
+        self._station.set_up(active, reason)
+        for camera in self._cameras:
+            camera.go()
+
+    def _stored_recipe(self) -> tuple[ActiveRecipe | None, ErrorCode]:
+        """The recipe that was active, ready to go on; one that cannot be used leaves the station without any."""
         with self._store.read() as session:
             recipe = stations.active_recipe(session, self._station_id)
             recipe_id = None if recipe is None else recipe.id
         if recipe_id is None:
             log.warning("no product is active; parts get NONE (%d) until one is selected", ErrorCode.NO_RECIPE)
-            self._station.set_up(None)
-            return
+            return None, ErrorCode.NO_RECIPE
         try:
-            max_batch = self._config.batching.max_batch
-            self._station.set_up(prepare_recipe(self._store, self._config.data_path, recipe_id, encoder, max_batch))
+            return self._prepare(recipe_id), ErrorCode.NONE
         except InspectorError as error:
             log.error("the active recipe cannot be used: %s", error)
             self._last_error = str(error)
-            self._station.set_up(None, ErrorCode.FINGERPRINT_MISMATCH)
+            return None, ErrorCode.FINGERPRINT_MISMATCH
 
     def _stop_cameras(self) -> None:
         for camera in self._cameras:
@@ -253,8 +256,8 @@ class Worker:
         self._writer.post(write)
 
     def _status(self, state: dict[str, Any]) -> dict[str, Any]:
-        builder, desk = self._builder, self._desk
-        errors = [self._last_error, builder.last_error if builder else "", desk.last_error if desk else ""]
+        builder = self._builder
+        errors = [self._last_error, self._desk.last_error, builder.last_error if builder else ""]
         recipe = self._station.recipe_message()
         return {
             "state": state,
@@ -265,7 +268,7 @@ class Worker:
             "queue": len(self._inbox),
             "cameras": {camera.name: {"frames": camera.frames, "problem": camera.problem} for camera in self._cameras},
             "broker": {"connected": self._link.is_connected, "problem": self._link.problem},
-            "encoder": self._encoder_name,
+            "encoder": "" if self._encoder is None else self._encoder.name,
             "building": None if builder is None else builder.building,
             "last_error": next((error for error in errors if error), ""),
             "version": __version__,

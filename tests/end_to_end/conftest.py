@@ -1,0 +1,5 @@
+"""Fixtures of the whole line."""
+
+from tests.end_to_end.line import line, taught_line
+
+__all__ = ["line", "taught_line"]

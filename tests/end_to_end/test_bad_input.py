@@ -1,0 +1,166 @@
+"""What is wrong is said in one sentence, or ends in a verdict NONE with its code; never in a traceback or a lost part."""
+
+import sqlite3
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from inspector import simulation
+from inspector.contract.broker import free_port
+from inspector.contract.codes import ErrorCode
+from inspector.contract.messages import State
+from inspector.images import encode_png
+from inspector.types import Verdict
+from tests.brokers import Witness, wait_until
+from tests.end_to_end.line import START_S, Line
+
+
+def _folder_camera(line: Line, folder: Path) -> None:
+    line.values["cameras"] = [{"name": "folder", "kind": "folder", "source": str(folder), "period_s": 0.02}]
+
+
+def _says(line: Line, exit_code: int, *words: str) -> None:
+    worker = line.start()
+    assert worker.wait(START_S) == exit_code
+    last = line.log.strip().splitlines()[-1]
+    assert last.startswith("inspector run: ")
+    assert all(word in last for word in words), last
+    assert "Traceback" not in line.log
+
+
+def test_each_picture_of_a_folder_gets_a_verdict_and_an_unreadable_one_gets_none(line: Line, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, image in enumerate(simulation.draw_references("flange", 3, 5)):
+        (folder / f"{number}-good.png").write_bytes(encode_png(image))
+    (folder / "3-text.png").write_text("this is no picture")
+    (folder / "4-tiny.png").write_bytes(encode_png(np.zeros((1, 1, 3), np.uint8)))
+    cv2.imwrite(str(folder / "5-grey.png"), np.full((120, 160), 90, np.uint8))
+    cv2.imwrite(str(folder / "6-deep.png"), np.full((120, 160, 3), 40_000, np.uint16))
+    (folder / "7-empty.png").write_bytes(b"")
+    (folder / "8-cut.png").write_bytes(encode_png(image)[:2000])
+    _folder_camera(line, folder)
+    line.values["images"] = {"save": "all"}
+    witness = Witness(line.broker.port)
+    worker = line.start()
+    assert worker.wait(START_S) == 0
+    wait_until(lambda: len(witness.of(line.topics.detail)) == 9)
+    witness.close()
+    rows = {row.part: row for row in line.rows()}
+    assert len(rows) == 9
+    bad = {"3-text", "4-tiny", "7-empty", "8-cut"}
+    assert {part for part, row in rows.items() if row.verdict == Verdict.NONE} == bad
+    assert {rows[part].err for part in bad} == {ErrorCode.FRAME_TIMEOUT}
+    assert all(rows[part].score is not None for part in rows.keys() - bad)
+    for part in rows.keys() - bad:
+        kept = [rows[part].image_path, rows[part].map_path]
+        assert all(path is not None and (line.config.data_path / path).stat().st_size > 0 for path in kept)
+    assert "9 verdicts" in line.log
+    assert "Traceback" not in line.log
+
+
+def test_without_a_broker_all_parts_are_inspected_and_stored(line: Line, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, image in enumerate(simulation.draw_references("flange", 3, 6)):
+        (folder / f"{number}.png").write_bytes(encode_png(image))
+    _folder_camera(line, folder)
+    line.values["mqtt"]["port"] = free_port()
+    worker = line.start()
+    assert worker.wait(START_S) == 0
+    rows = line.rows()
+    assert len(rows) == 3
+    assert all(row.verdict != Verdict.NONE for row in rows)
+    assert line.outbox_size() == 6
+    assert "Traceback" not in line.log
+
+
+def test_a_camera_that_is_not_there_is_told_to_the_plc_and_taken_when_it_comes(line: Line, tmp_path: Path) -> None:
+    _folder_camera(line, tmp_path / "nowhere")
+    witness = Witness(line.broker.port)
+    worker = line.start()
+
+    def lost() -> bool:
+        payloads = witness.of(line.topics.state)
+        state = State.from_json(payloads[-1]) if payloads else None
+        return state is not None and (state.st, state.err) == (3, ErrorCode.CAMERA_LOST)
+
+    wait_until(lost, START_S)
+    (tmp_path / "arriving").mkdir()
+    (tmp_path / "arriving" / "1.png").write_bytes(encode_png(simulation.draw_references("flange", 1)[0]))
+    (tmp_path / "arriving").rename(tmp_path / "nowhere")
+    assert worker.wait(START_S) == 0
+    witness.close()
+    assert [row.part for row in line.rows()] == ["1"]
+    assert "Traceback" not in line.log
+
+
+def test_a_second_worker_of_a_station_is_refused_and_the_first_goes_on(line: Line) -> None:
+    witness = Witness(line.broker.port)
+    worker = line.start()
+    wait_until(lambda: witness.of(line.topics.hb), START_S)
+    _says(line, 7, "another worker", "station1")
+    beats = len(witness.of(line.topics.hb))
+    wait_until(lambda: len(witness.of(line.topics.hb)) > beats + 2)
+    assert line.stop(worker) == 0
+    witness.close()
+
+
+def test_without_an_active_recipe_parts_get_none_401_and_the_station_says_initialized(line: Line) -> None:
+    path = line.config.database_url.removeprefix("sqlite:///")
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE stations SET active_recipe_id = NULL")
+    with line.plc() as plc:
+        worker = line.start()
+        wait_until(lambda: plc.state is not None and plc.state.st == 4, START_S)
+        plc.trigger("flange:00001")
+        wait_until(line.rows)
+        assert line.stop(worker) == 0
+    assert [(row.verdict, row.err) for row in line.rows()] == [(Verdict.NONE, ErrorCode.NO_RECIPE)]
+
+
+def test_a_damaged_bank_is_not_used(line: Line) -> None:
+    for bank in line.config.data_path.glob("banks/*/*/bank.safetensors"):
+        data = bytearray(bank.read_bytes())
+        data[-1] ^= 0xFF
+        bank.write_bytes(bytes(data))
+    with line.plc() as plc:
+        worker = line.start()
+        wait_until(lambda: plc.state is not None and plc.state.st == 4, START_S)
+        assert plc.state is not None
+        assert plc.state.err == ErrorCode.FINGERPRINT_MISMATCH
+        plc.trigger("flange:00001")
+        wait_until(line.rows)
+        assert line.stop(worker) == 0
+    assert [(row.verdict, row.err) for row in line.rows()] == [(Verdict.NONE, ErrorCode.FINGERPRINT_MISMATCH)]
+    assert "SHA-256" in line.log
+
+
+def test_a_database_of_a_newer_version_is_refused(line: Line) -> None:
+    path = line.config.database_url.removeprefix("sqlite:///")
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'from_the_future'")
+    _says(line, 4, "newer")
+
+
+def test_a_wrong_configuration_never_scores(line: Line) -> None:
+    line.values["batching"]["max_bach"] = 3
+    _says(line, 2, "max_bach")
+
+
+def test_an_encoder_that_is_not_there_is_told_in_a_sentence(line: Line, tmp_path: Path) -> None:
+    line.values["encoder"]["pretrained"] = str(tmp_path / "missing.safetensors")
+    _says(line, 3, "missing.safetensors")
+
+
+def test_ctrl_c_while_the_worker_starts_ends_it_without_a_traceback(line: Line) -> None:
+    worker = line.start()
+    wait_until(lambda: "station" in line.log or worker.poll() is not None or _has_lock(line), START_S)
+    worker.send_signal(2)
+    assert worker.wait(START_S) in (0, 130)
+    assert "Traceback" not in line.log
+
+
+def _has_lock(line: Line) -> bool:
+    return (line.config.data_path / "station1.lock").exists()
