@@ -1,51 +1,79 @@
 """`python -m edge [--config F]`: the worker of one station, until Ctrl-C, SIGTERM or the end of its sources.
 
-Exit code 0 after a clean stop, else that of the error (see `inspector.errors`), which is told in one sentence.
+Exit code 0 after a clean stop, else that of the error (see `inspector.errors`), which is told in one sentence. What can
+be refused without the encoder (configuration, station, database) is refused before torch is loaded.
 """
 
 import argparse
 import logging
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING
 
-from inspector.config import load_config
-from inspector.errors import InspectorError
+from filelock import FileLock, Timeout
 
-if TYPE_CHECKING:
-    from edge.worker import Worker
+from inspector.config import Config, load_config
+from inspector.errors import InspectorError, StationError
+from inspector.store import engine
+from inspector.store.stations import station_lock_path
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def main() -> None:
-    """Run the worker."""
+    """Run the worker; faults become one sentence and an exit code."""
     parser = argparse.ArgumentParser(prog="python -m edge", description="The edge worker of one station.")
     parser.add_argument("--config", type=Path, help="configuration file (YAML)")
     arguments = parser.parse_args()
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
     try:
         config = load_config(arguments.config)
         logging.basicConfig(level=config.logging.level, format=LOG_FORMAT, stream=sys.stderr)
         for library in ("apscheduler", "alembic"):
             logging.getLogger(library).setLevel(logging.WARNING)
-        from edge.worker import run_worker  # torch is loaded only when there is something to run
-
-        run_worker(config, _stop_on_signals)
+        with only_worker(config):
+            _run(config, stopping)
     except InspectorError as error:
         sys.stderr.write(f"inspector run: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
-def _stop_on_signals(worker: "Worker") -> None:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        worker.stop()
+@contextmanager
+def only_worker(config: Config) -> Iterator[None]:
+    """Hold the station's lock. Raises StationError if another worker has it."""
+    path = station_lock_path(config.data_path, config.station.name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise StationError(
+            f"another worker runs station {config.station.name} (it holds {path}); stop it, or give this one another "
+            "station.name"
+        ) from error
+    except OSError as error:
+        raise StationError(f"{path}: the station's lock cannot be made: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+
+def _run(config: Config, stopping: threading.Event) -> None:
+    if engine.current_revision(config.database_url) is None:
+        engine.upgrade(config.database_url)  # a new database; an old one is upgraded only by its owner
+    store = engine.open_store(config.database_url)
+    try:
+        from edge.worker import Worker
+
+        Worker(config, store, stopping).run()
+    finally:
+        store.close()
 
 
 if __name__ == "__main__":

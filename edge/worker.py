@@ -8,12 +8,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from edge.announcer import Announcer, Pulse
 from edge.batching import Batcher
@@ -37,7 +34,7 @@ from inspector.contract.codes import ErrorCode, StationMode
 from inspector.detection.encoder import Encoder, load_encoder
 from inspector.errors import InspectorError, StationError, StoreError
 from inspector.store import journal, queries, stations
-from inspector.store.engine import Store, current_revision, open_store, upgrade
+from inspector.store.engine import Store
 from inspector.store.writer import StoreWriter
 from inspector.types import Verdict
 
@@ -50,29 +47,12 @@ DRAIN_WITHOUT_BROKER_S = 10.0
 OPEN_PATIENCE_S = 15.0
 
 
-@contextmanager
-def only_worker(config: Config) -> Iterator[None]:
-    """Hold the station's lock. Raises StationError if another worker has it."""
-    path = stations.station_lock_path(config.data_path, config.station.name)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        with lock.acquire(timeout=0):
-            yield
-    except Timeout as error:
-        raise StationError(
-            f"another worker runs station {config.station.name} (lock {path}); stop it, or give this one another "
-            "station.name"
-        ) from error
-    except OSError as error:
-        raise StationError(f"{path}: the station's lock cannot be made: {error.strerror}") from error
-
-
 class Worker:
-    """Everything of one run. Made with the store open; `run` returns when the work is done or was stopped."""
+    """Everything of one run; `run` returns when the work is done, or `stopping` is set."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Config, store: Store, stopping: threading.Event) -> None:
         self._config = config
+        self._stopping = stopping
         self._store = store
         self._writer = StoreWriter(store)
         self._writer.start()
@@ -120,11 +100,6 @@ class Worker:
         self._builder: Builder | None = None
         self._encoder: Encoder | None = None
         self._last_error = ""
-        self._stopping = threading.Event()
-
-    def stop(self) -> None:
-        """Ask the worker to end; safe in a signal handler."""
-        self._stopping.set()
 
     def run(self) -> None:
         """Inspect until stopped, or until all sources have ended and everything is delivered.
@@ -274,21 +249,3 @@ class Worker:
             "version": __version__,
             "pid": os.getpid(),
         }
-
-
-def run_worker(config: Config, worker_is_made: Callable[[Worker], None]) -> None:
-    """Run the worker of a configuration; `worker_is_made` gets it before it runs, to be able to stop it.
-
-    Raises:
-        InspectorError: it cannot start, or had to end.
-    """
-    with only_worker(config):
-        if current_revision(config.database_url) is None:
-            upgrade(config.database_url)  # a new database; an old one is upgraded only by its owner
-        store = open_store(config.database_url)
-        try:
-            worker = Worker(config, store)
-            worker_is_made(worker)
-            worker.run()
-        finally:
-            store.close()

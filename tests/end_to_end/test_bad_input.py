@@ -1,4 +1,4 @@
-"""What is wrong is said in one sentence, or ends in a verdict NONE with its code; never in a traceback or a lost part."""
+"""What is wrong is said in one sentence, or ends in NONE with its code; never in a traceback or a lost part."""
 
 import sqlite3
 from pathlib import Path
