@@ -13,7 +13,7 @@ from inspector.contract.messages import State
 from inspector.images import encode_png
 from inspector.types import Verdict
 from tests.brokers import Witness, wait_until
-from tests.end_to_end.line import START_S, Line
+from tests.end_to_end.plant import START_S, Line
 
 
 def _folder_camera(line: Line, folder: Path) -> None:

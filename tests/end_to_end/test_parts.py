@@ -9,7 +9,7 @@ from inspector.contract.codes import AckCode, ErrorCode
 from inspector.store import commands as command_rows
 from inspector.types import Verdict
 from tests.brokers import Witness, wait_until
-from tests.end_to_end.line import START_S, Belt, Line, results, seconds, started
+from tests.end_to_end.plant import START_S, Belt, Line, results, seconds, started
 
 PERIOD_S = 0.06
 OUTAGE_S = seconds("INSPECTOR_TEST_OUTAGE_S", 5.0)
