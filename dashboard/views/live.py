@@ -148,8 +148,8 @@ def _trend(view: data.LiveView) -> None:
         st.html(tiles.empty("No scores yet", "Scores of the last parts will be drawn here."))
         return
     with st.container(border=True, gap="xsmall", key="card-trend"):
-        st.caption(f"Last {len(view.trend)} scores · dashed: threshold · ● OK ✚ NG ▲ UNDECIDED")
-        st.altair_chart(charts.score_trend(view.trend, local_zone(), height_px=190), width="stretch")
+        st.caption(f"Last {len(view.trend)} scores, dashed: threshold")
+        st.altair_chart(charts.score_trend(view.trend, local_zone(), height_px=145), width="stretch")
 
 
 def _titles(station: data.StationView) -> dict[tuple[int, int], str]:

@@ -48,12 +48,12 @@ def _filters(plant: Dashboard) -> InspectionFilter:
     """Draw the filters; gives what they say."""
     with (
         st.container(border=True, key="card-filters"),
-        st.container(horizontal=True, vertical_alignment="bottom", gap="medium"),
+        st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
     ):
-        times = st.selectbox("Time", TIMES, key="history:time", width=140)
+        times = st.selectbox("Time", TIMES, key="history:time", width=130)
         since, until = _times(times, utc_now().astimezone(local_zone()))
         known = list(data.products(plant.store, plant.station).products)
-        product = st.selectbox("Product", [ANY, *known], key="history:product", width=170)
+        product = st.selectbox("Product", [ANY, *known], key="history:product", width=140)
         verdicts = st.pills(
             "Verdict",
             words.VERDICT_ORDER,
@@ -61,13 +61,13 @@ def _filters(plant: Dashboard) -> InspectionFilter:
             format_func=_verdict_words,
             key="history:verdicts",
         )
-        part = st.text_input("Part contains", key="history:part", width=150, max_chars=32)
+        part = st.text_input("Part contains", key="history:part", width=120, max_chars=32)
         error = st.selectbox(
             "Error",
             [0, *data.errors_seen(plant.store, since)],
             format_func=lambda code: ANY if code == 0 else words.error_words(code),
             key="history:error",
-            width=210,
+            width=150,
         )
     return InspectionFilter(
         product=None if product == ANY else product,
@@ -259,7 +259,7 @@ def _verdict_facts(row: InspectionRow, part: data.PartView) -> list[tuple[str, s
     return [
         ("Why", words.error_words(row.err)),
         ("Anomaly score", words.number(row.score, 6)),
-        ("Threshold", words.threshold_words(row.threshold, *kind) if row.threshold is not None else ""),
+        ("Threshold", words.threshold_value(row.threshold, *kind) if row.threshold is not None else ""),
         ("Parts of the score", ", ".join(f"{name} {words.number(value)}" for name, value in parts.items())),
         ("Branches", ", ".join(detail.get("branches") or [])),
         ("Flags", words.flag_words(row.flg)),
