@@ -36,7 +36,7 @@ def form(plant: Dashboard, view: data.ProductsView) -> None:
             )
     with right:
         files = st.file_uploader(
-            f"Pictures of good parts from the camera of this station ({uploads.FEW} to 16, at most {uploads.MAX_PICTURES})",
+            f"Pictures of good parts by this camera ({uploads.FEW} to 16, not over {uploads.MAX_PICTURES})",
             type=[suffix.removeprefix(".") for suffix in sorted(SUFFIXES)],
             accept_multiple_files=True,
             max_upload_size=uploads.MAX_FILE_MB,
