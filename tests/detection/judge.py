@@ -26,7 +26,7 @@ def vit_tokens(visual: torch.nn.Module, pixels: Tensor, taps: list[int]) -> tupl
     G = patches.shape[-1]
     x = patches.reshape(1, patches.shape[1], G * G).permute(0, 2, 1)
     positions = v.positional_embedding
-    old = int(round((positions.shape[0] - 1) ** 0.5))
+    old = round((positions.shape[0] - 1) ** 0.5)
     grid = positions[1:].reshape(1, old, old, -1).permute(0, 3, 1, 2)
     grid = fn.interpolate(grid, size=(G, G), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
     positions = torch.cat([positions[:1], grid.reshape(G * G, -1)])
@@ -61,7 +61,7 @@ def _attend(attention: torch.nn.MultiheadAttention, q: Tensor, k: Tensor, v: Ten
 def residuals(query: np.ndarray, references: np.ndarray, gamma: float) -> np.ndarray:
     """R_v `[N, D]` of one picture; references `[K, N, D]`."""
     K, N, D = references.shape
-    G = int(round(N**0.5))
+    G = round(N**0.5)
     rho = np.array([np.hypot(i // G - (G - 1) / 2, i % G - (G - 1) / 2) for i in range(N)])
     bank, rho_bank = references.reshape(K * N, D), np.tile(rho, K)
     out = np.empty_like(query)
@@ -85,7 +85,7 @@ def smooth(pixels: np.ndarray) -> np.ndarray:
 
 
 def to_map(patches: np.ndarray, size: int) -> np.ndarray:
-    G = int(round(len(patches) ** 0.5))
+    G = round(len(patches) ** 0.5)
     grid = torch.from_numpy(patches.reshape(1, 1, G, G))
     return smooth(fn.interpolate(grid, size=(size, size), mode="bilinear", align_corners=False)[0, 0].numpy())
 

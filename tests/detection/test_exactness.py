@@ -51,7 +51,7 @@ def test_maps_and_all_parts_agree_with_the_judge(tmp_path: Path, depth: int, siz
     images = pictures(K + 2, size)
     detector = Detector.from_references(encoder, images[:K])
     taps = list(encoder.taps)
-    visual = copy.deepcopy(encoder._tower._visual)  # noqa: SLF001 - the judge looks at the same weights
+    visual = copy.deepcopy(encoder._tower._visual)  # the judge looks at the same weights
 
     tokens = [judge.vit_tokens(visual, encoder.prepare([image]), taps) for image in images]
     assert encoder.text_residual is not None
