@@ -91,7 +91,7 @@ class Batcher:
     def _run(self) -> list[Part]:
         """The leading parts that may share a batch."""
         first = self._waiting[0]
-        run = []
+        run: list[Part] = []
         for part in self._waiting:
             if part.failed != first.failed or part.epoch != first.epoch:
                 break

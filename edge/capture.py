@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from edge.buffers import Inbox
 from edge.cameras import BadFrameError, Camera, IdleLineError
@@ -151,9 +152,9 @@ class Capture:
 
     def _miss(self, missed: tuple[Missed, ...]) -> None:
         for gone in missed:
-            self._intake.inbox.put(self._intake.deadlines.open(lambda number, gone=gone: self._missing(number, gone)))
+            self._intake.inbox.put(self._intake.deadlines.open(partial(self._missing, gone)))
 
-    def _missing(self, number: int, gone: Missed) -> Part:
+    def _missing(self, gone: Missed, number: int) -> Part:
         now_s = time.monotonic()
         return Part(
             number=number,

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from edge.batching import Batcher, FrameBatch
 from edge.buffers import Inbox
@@ -159,11 +160,8 @@ class Inference:
         while True:
             records = [record_of(given, numbering, result) for given, numbering, result in numbered]
             try:
-                committed = self._writer.call(
-                    lambda session, records=records: journal.commit_verdicts(session, self._station_id, records),
-                    urgent=True,
-                    timeout_s=None,
-                )
+                commit = partial(journal.commit_verdicts, station_id=self._station_id, verdicts=records)
+                committed = self._writer.call(commit, urgent=True, timeout_s=None)
                 break
             except StoreError as error:
                 log.error("a verdict could not be stored: %s", error)

@@ -291,6 +291,7 @@ class DemoLine:
                     "defect_rate": DEFECT_RATE,
                 }
             ],
+            "database": {"url": f"sqlite:///{(self.folder / 'inspector.db').as_posix()}"},
             "batching": {"deadline_ms": PLC_TIMER_S * 1000},
             "mqtt": {"host": self._broker.host, "port": self._broker.port, "prefix": "demo/line1"},
             "dashboard": {"port": _port(0, Config().dashboard.port)},

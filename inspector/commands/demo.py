@@ -35,13 +35,20 @@ def demo(
     Example: `inspector demo --parts 300 --no-dashboard --json`
     """
     console = Console(stderr=True)
-    stopping = threading.Event()
+    stopping, running = threading.Event(), threading.Event()
+
+    def on_signal(*_: object) -> None:
+        stopping.set()
+        if not running.is_set():
+            raise KeyboardInterrupt  # nothing to count yet: end what was started
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, on_signal)
     plan = DemoPlan(parts, seed, rate, not no_dashboard, mqtt_port)
     line = DemoLine(plan, lambda text: console.print(Text(text, style="cyan")))
     try:
         line.start()
+        running.set()
         with Live(console=console, refresh_per_second=4) as live:
             line.run(lambda books: live.update(_status(books, plan)), stopping.is_set)
         summary = line.finish()

@@ -6,7 +6,9 @@ a verdict from random numbers must not exist.
 
 import hashlib
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -198,10 +200,22 @@ def _build(model_name: str, pretrained: str) -> tuple[Any, bool]:
     if not pretrained.endswith((".safetensors", ".pt")):
         return _from_hub(name, pretrained), True
     try:
-        model = open_clip.create_model(name, load_weights=False)
+        with _quiet():
+            model = open_clip.create_model(name, load_weights=False)
     except Exception as error:  # open_clip raises many kinds for a bad configuration, all mean the same here
         raise EncoderError(f"{model_name}: open_clip cannot build this model: {error}") from error
     return model, _load_file(model, Path(pretrained))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """open_clip warns of random weights while a model is built; the weights are loaded, and checked, right after."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _registered(path: Path) -> str:
