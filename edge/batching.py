@@ -2,14 +2,15 @@
 
 May import `parts` and the contract's codes. A batch closes as soon as one of these holds:
 
-* it is full;
+* it is full, or scoring one more would make one of its parts late;
 * its oldest part has waited for `max_age_s`;
 * the earliest deadline leaves no more time than scoring needs;
 * the device is idle (it is, whoever polls) and nothing is on the way;
 * the next part cannot join it: it failed, or was seen under another state of the station (another recipe).
 
 Parts keep their order. Failed parts travel in batches of their own, so that they are answered without waiting for the
-device; a part whose deadline is over becomes one of them (NONE 501).
+device; a part whose deadline is over, or too near to be met, becomes one of them (NONE 501): in a jam the parts behind it
+then still get theirs in time.
 """
 
 from collections import deque
@@ -58,35 +59,46 @@ class Batcher:
         """Parts of one camera must be added in the order in which they were seen."""
         self._waiting.append(part)
 
-    def poll(self, now_monotonic_s: float, *, on_the_way: bool = False, reserve_s: float = 0.0) -> FrameBatch | None:
+    def poll(self, now_monotonic_s: float, *, on_the_way: bool = False, part_s: float = 0.0) -> FrameBatch | None:
         """The next batch if it is time for it.
 
-        `on_the_way`: another part is known to come within moments. `reserve_s`: what scoring is expected to take.
+        `on_the_way`: another part is known to come within moments. `part_s`: what scoring one part is expected to take.
         """
         if not self._waiting:
             return None
-        self._expire(now_monotonic_s)
+        self._expire(now_monotonic_s + part_s)
         run = self._run()
         if run[0].failed:
             return self._close(run)
+        most = self._most(run, now_monotonic_s, part_s)
         is_last = len(run) == len(self._waiting)
-        if len(run) < self._max_batch and is_last and on_the_way and now_monotonic_s < self._due(run, reserve_s):
+        if len(run) < most and is_last and on_the_way and now_monotonic_s < self._due(run, part_s):
             return None
-        return self._close(run)
+        return self._close(run[:most])
 
-    def due_monotonic_s(self, reserve_s: float = 0.0) -> float | None:
+    def due_monotonic_s(self, part_s: float = 0.0) -> float | None:
         """When `poll` gives a batch at the latest; None while nothing waits."""
-        return self._due(self._run(), reserve_s) if self._waiting else None
+        return self._due(self._run(), part_s) if self._waiting else None
 
-    def _due(self, run: list[Part], reserve_s: float) -> float:
+    def _due(self, run: list[Part], part_s: float) -> float:
         oldest = min(part.captured_monotonic_s for part in run)
         earliest = min(part.deadline_monotonic_s for part in run)
-        return min(oldest + self._max_age_s, earliest - reserve_s)
+        # One part is left room for: waiting until the last moment would make the batch late by the one it waited for.
+        return min(oldest + self._max_age_s, earliest - part_s * (len(run) + 1))
 
-    def _expire(self, now_monotonic_s: float) -> None:
+    def _most(self, run: list[Part], now_monotonic_s: float, part_s: float) -> int:
+        """How many parts of the run can be scored together before the earliest of their deadlines; at least one."""
+        earliest = min(part.deadline_monotonic_s for part in run)
+        if part_s <= 0:
+            return self._max_batch
+        return max(1, min(self._max_batch, int((earliest - now_monotonic_s) / part_s)))
+
+    def _expire(self, done_monotonic_s: float) -> None:
         for place, part in enumerate(self._waiting):
-            if not part.failed and part.deadline_monotonic_s <= now_monotonic_s:
-                self._waiting[place] = part.fail(ErrorCode.DEADLINE_MISSED, "its budget was over before it was scored")
+            if not part.failed and part.deadline_monotonic_s <= done_monotonic_s:
+                self._waiting[place] = part.fail(
+                    ErrorCode.DEADLINE_MISSED, "its budget was over before it could be scored"
+                )
 
     def _run(self) -> list[Part]:
         """The leading parts that may share a batch."""

@@ -50,6 +50,8 @@ class Capture:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"capture-{config.name}", daemon=True)
         self.ended = False
+        self.tried = threading.Event()
+        """Set when the camera was opened, or could not be opened, for the first time."""
         self.frames = 0
         self.last_frame_monotonic_s: float | None = None
         self.reading_since_monotonic_s = 0.0
@@ -69,7 +71,10 @@ class Capture:
         attempt = 0
         while not self._stopping.is_set() and not self.ended:
             try:
-                self._camera.open()
+                try:
+                    self._camera.open()
+                finally:
+                    self.tried.set()
                 self._set_problem(ErrorCode.NONE)
                 attempt = 0
                 self._read_on()

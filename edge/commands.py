@@ -18,7 +18,7 @@ from edge.capture import Capture
 from edge.mqtt import Connected, MqttLink, Received
 from edge.state import StationControl
 from edge.swap import RecipeSwap
-from inspector.contract.codes import AckCode
+from inspector.contract.codes import AckCode, ErrorCode
 from inspector.contract.messages import (
     U32_MAX,
     Ack,
@@ -211,7 +211,14 @@ class CommandLoop:
 
     def _select_recipe(self, payload: dict[str, Any], who: str) -> AckCode:
         wanted = SelectRecipe(cid=0, rcp=payload["rcp"], rev=payload.get("rev"))
-        return self._swap.select(wanted.rcp, wanted.rev, who, before=self._say_state)
+        return self._swap.select(wanted.rcp, wanted.rev, who, before=self._begin_swap)
+
+    def _begin_swap(self) -> None:
+        """Tell the PLC, and give up triggers that wait: their parts belong to the product before."""
+        for camera in self._cameras:
+            for trigger in camera.triggers.drain():
+                camera.capture.gaps.overrun(trigger.trg, trigger.part_id, ErrorCode.ABORTED)
+        self._say_state()
 
     def _stop_station(self, _: dict[str, Any], __: str) -> AckCode:
         self._control.stop()

@@ -51,8 +51,7 @@ class Deadlines:
     def expire(self, now_monotonic_s: float = inf) -> list[Part]:
         """The parts whose budget is over, failed (501), still open; without a time, all that are in flight."""
         with self._lock:
-            overdue = [part for part in self._open.values() if part.deadline_monotonic_s <= now_monotonic_s]
-        return [part.fail(ErrorCode.DEADLINE_MISSED, "no verdict within the budget") for part in overdue]
+            return [part for part in self._open.values() if part.deadline_monotonic_s <= now_monotonic_s]
 
     @property
     def in_flight(self) -> int:
@@ -67,11 +66,8 @@ class Deadlines:
             return self._opened, self._closed
 
 
-_NO_PICTURE_REASON = "in flight"
-
-
 def _light(part: Part) -> Part:
     """The part without its picture; the register must not keep pictures alive."""
     if part.failed:
         return part
-    return replace(part, image=None, failure=ErrorCode.DEADLINE_MISSED, reason=_NO_PICTURE_REASON)
+    return replace(part, image=None, failure=ErrorCode.DEADLINE_MISSED, reason="no verdict within the budget")

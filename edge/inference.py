@@ -29,6 +29,8 @@ from inspector.types import Inspection, Verdict
 
 IDLE_S = 0.05
 STORE_RETRY_S = 0.5
+PART_TIME_WEIGHT = 0.2
+"""How fast the expected time of a part follows what was measured."""
 
 log = logging.getLogger(__name__)
 verdict_log = logging.getLogger("edge.verdict")
@@ -55,6 +57,7 @@ class Inference:
         self._batcher = Batcher(config.batching.max_batch, config.batching.max_age_ms / 1000)
         self._seq = 0
         self._beats = 0
+        self._part_s = 0.0  # what scoring one part took lately
         self._next_beat_s = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
@@ -94,7 +97,7 @@ class Inference:
             self._inbox.wait(IDLE_S)
         for part in self._inbox.take(self._batcher.room):
             self._batcher.add(part)
-        batch = self._batcher.poll(time.monotonic())
+        batch = self._batcher.poll(time.monotonic(), part_s=self._part_s)
         if batch is not None:
             self._answer(batch)
 
@@ -123,6 +126,8 @@ class Inference:
         inspections: list[Inspection | None] = [None] * len(parts)
         if not parts[0].failed and now.active is not None:
             inspections = self._score(now.active, parts)
+            took_s = (time.monotonic() - start_s) / len(parts)
+            self._part_s = took_s if not self._part_s else self._part_s + PART_TIME_WEIGHT * (took_s - self._part_s)
         end_s = time.monotonic()
         score_ms = (end_s - start_s) * 1000 / len(parts)
         answers = [

@@ -34,6 +34,7 @@ from inspector.store.writer import StoreWriter
 TICK_S = 0.1
 STATUS_PERIOD_S = 1.0
 DRAIN_LIMIT_S = 10.0
+CAMERA_LIMIT_S = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -118,13 +119,15 @@ class Worker:
         self._publisher.start()
         self._recorder.start()
         self._link.start()
-        self._swap.restore()
-        self._commands.start()
         self._inference.start()
-        self._builder.start()
-        self._housekeeping.start()
         for capture in self._captures:
             capture.start()
+        for capture in self._captures:  # ready means that a trigger finds an open camera
+            capture.tried.wait(CAMERA_LIMIT_S)
+        self._swap.restore()
+        self._commands.start()
+        self._builder.start()
+        self._housekeeping.start()
         active = self._control.snapshot().active
         product = f"product {active.name} rev {active.rev}" if active else "no product yet: teach and activate one"
         log.info("station %s runs (boot %d, %s)", self._config.station.name, self._control.boot, product)

@@ -1,4 +1,4 @@
-"""The worker as a whole, with a real broker, a real database and a PLC that counts: no part lost, doubled or waved through."""
+"""The worker as a whole, with a real broker, a real database and a PLC: no part lost, doubled or waved through."""
 
 import json
 import os

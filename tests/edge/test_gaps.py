@@ -1,0 +1,74 @@
+"""Parts that passed by unseen are found by the PLC's counter."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.gaps import COUNTER_PERIOD, MAX_GAP, Missed, TriggerGaps
+from inspector.contract.codes import ErrorCode
+
+
+def _missed(gaps: TriggerGaps, trg: int) -> list[int]:
+    return [each.trg for each in gaps.seen(trg).missed]
+
+
+def test_each_trigger_in_a_gap_is_named() -> None:
+    gaps = TriggerGaps(last=7)
+    assert _missed(gaps, 8) == []
+    assert _missed(gaps, 12) == [9, 10, 11]
+    assert {each.failure for each in TriggerGaps(1).seen(3).missed} == {ErrorCode.MISSED_TRIGGER}
+
+
+def test_the_first_trigger_ever_has_no_gap_before_it() -> None:
+    assert _missed(TriggerGaps(), 500) == []
+
+
+def test_the_wrap_of_the_counter_is_no_gap() -> None:
+    gaps = TriggerGaps(last=COUNTER_PERIOD - 1)
+    assert _missed(gaps, 2) == [COUNTER_PERIOD, 1]
+
+
+def test_a_counter_that_goes_back_was_reset() -> None:
+    gaps = TriggerGaps(last=500)
+    step = gaps.seen(1)
+    assert step.reset
+    assert step.missed == ()
+    assert _missed(gaps, 3) == [2]
+
+
+def test_a_gap_that_is_too_large_is_a_reset_and_not_a_flood() -> None:
+    assert len(TriggerGaps(1).seen(MAX_GAP + 2).missed) == MAX_GAP
+    assert TriggerGaps(1).seen(MAX_GAP + 3).reset
+
+
+def test_free_running_frames_say_nothing_about_triggers() -> None:
+    gaps = TriggerGaps(last=3)
+    assert gaps.seen(0).missed == ()
+    assert _missed(gaps, 5) == [4]
+
+
+def test_an_overrun_is_told_in_its_place_with_its_own_code() -> None:
+    gaps = TriggerGaps(last=3)
+    gaps.overrun(5, "p5")
+    assert gaps.seen(7).missed == (
+        Missed(4, "", ErrorCode.MISSED_TRIGGER),
+        Missed(5, "p5", ErrorCode.TRIGGER_OVERRUN),
+        Missed(6, "", ErrorCode.MISSED_TRIGGER),
+    )
+    assert gaps.flush() == ()
+
+
+def test_overruns_are_told_when_the_line_is_idle() -> None:
+    gaps = TriggerGaps(last=3)
+    gaps.overrun(4, "p4")
+    gaps.overrun(5, "p5")
+    assert [each.trg for each in gaps.flush()] == [4, 5]
+    assert _missed(gaps, 6) == []
+
+
+@given(st.sets(st.integers(1, 300)))
+def test_frames_and_missed_triggers_together_are_the_whole_counter(seen: set[int]) -> None:
+    gaps = TriggerGaps(last=0)
+    told: list[int] = []
+    for trg in sorted(seen):
+        told += [*_missed(gaps, trg), trg]
+    assert told == (list(range(min(seen), max(seen) + 1)) if seen else [])
