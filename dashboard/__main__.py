@@ -4,8 +4,7 @@ import os
 import subprocess
 import sys
 
-from dashboard.context import parse_arguments
-from dashboard.launch import address, check_port, command
+from dashboard.launch import address, check_port, command, parse_arguments
 from inspector.config import load_config
 from inspector.errors import InspectorError
 

@@ -37,7 +37,7 @@ def ask_button(plant: Dashboard, station_id: int | None, ask: Ask, *, disabled: 
         row = None
     st.button(
         f"{ask.label} …" if row else ask.label,
-        key=f"button:{ask.form}",
+        key=f"button-{ask.form.replace(':', '-')}",
         on_click=submit,
         args=(plant, ask, cid),
         disabled=disabled or row is not None,

@@ -4,7 +4,7 @@ import streamlit as st
 
 from dashboard import tiles
 from dashboard.context import choose_station, dashboard, told
-from dashboard.pages import history, live, products
+from dashboard.views import history, live, products
 
 st.set_page_config(page_title="Inspector", page_icon="🔎", layout="wide", initial_sidebar_state="collapsed")
 st.html(tiles.STYLE)

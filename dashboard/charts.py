@@ -36,7 +36,9 @@ def score_trend(parts: Sequence[PartView], zone: tzinfo, height_px: int) -> alt.
         shape=alt.Shape("verdict:N", scale=alt.Scale(domain=list(MARKS), range=list(MARKS.values())), legend=None),
         tooltip=["part:N", "verdict:N", "score:Q", "threshold:Q", "time:N", "product:N"],
     )
-    chart: alt.LayerChart = (line + points).properties(height=height_px).configure_view(strokeWidth=0)
+    chart: alt.LayerChart = (
+        (line + points).properties(height=height_px, background="#ffffff").configure_view(strokeWidth=0)
+    )
     return chart
 
 

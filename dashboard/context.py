@@ -4,7 +4,6 @@ The configuration comes with `--config F` behind `--` of `streamlit run`; the da
 A fault that has a sentence for the user is shown as that sentence, never as a traceback.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 from dashboard import data
+from dashboard.launch import parse_arguments
 from inspector.config import Config, load_config
 from inspector.errors import InspectorError, SchemaError
 from inspector.store.engine import Store, open_store
@@ -34,13 +34,6 @@ class Dashboard:
     @property
     def data_path(self) -> Path:
         return self.config.data_path
-
-
-def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    """`--config F`, the same for `python -m dashboard` and for the script that Streamlit runs."""
-    parser = argparse.ArgumentParser(prog="python -m dashboard", description="The operators' pages.")
-    parser.add_argument("--config", type=Path, default=None, help="configuration file (YAML)")
-    return parser.parse_args(arguments)
 
 
 def dashboard() -> Dashboard:

@@ -59,6 +59,9 @@ class StationView:
     mode: StationMode
     err: int
     queue: int
+    frame_age_s: float
+    broker_connected: bool
+    broker_problem: str
     seen_at: datetime | None
     active: RecipeView | None
 
@@ -245,15 +248,18 @@ def _command_view(row: Command) -> CommandView:
 
 
 def _station_view(session: Session, row: Station) -> StationView:
-    state, heartbeat = row.status.get("state") or {}, row.status.get("hb") or {}
+    status = row.status
     active = None if row.active_recipe_id is None else session.get(Recipe, row.active_recipe_id)
     return StationView(
         id=row.id,
         name=row.name,
-        state=StationState(state.get("st", StationState.OFFLINE)),
-        mode=StationMode(state.get("mode", StationMode.PRODUCTION)),
-        err=int(state.get("err", 0)),
-        queue=int(heartbeat.get("q", 0)),
+        state=StationState(status.get("st", StationState.OFFLINE)),
+        mode=StationMode(status.get("mode", StationMode.PRODUCTION)),
+        err=int(status.get("err", 0)),
+        queue=int(status.get("queue", 0)),
+        frame_age_s=float(status.get("frame_age_s", 0.0)),
+        broker_connected=bool(status.get("broker_connected", False)),
+        broker_problem=str(status.get("broker_problem") or ""),
         seen_at=row.seen_at,
         active=None if active is None else _recipe_view(active),
     )

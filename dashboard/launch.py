@@ -4,6 +4,7 @@ Streamlit is started as a process of its own with every setting on its command l
 changes the line's pages. Bound to 127.0.0.1 unless configured; no telemetry; cross-site requests refused.
 """
 
+import argparse
 import errno
 import socket
 import sys
@@ -24,6 +25,13 @@ THEME = {
 }
 
 
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """`--config F`, the same for `python -m dashboard` and for the script that Streamlit runs."""
+    parser = argparse.ArgumentParser(prog="python -m dashboard", description="The operators' pages.")
+    parser.add_argument("--config", type=Path, default=None, help="configuration file (YAML)")
+    return parser.parse_args(arguments)
+
+
 def command(config: Config, config_path: Path | None) -> list[str]:
     """The program and arguments that serve the pages until they are ended."""
     settings = {
@@ -39,6 +47,7 @@ def command(config: Config, config_path: Path | None) -> list[str]:
         "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",
         "client.showSidebarNavigation": "false",
+        "runner.magicEnabled": "false",
         "global.developmentMode": "false",
     } | {f"theme.{name}": value for name, value in THEME.items()}
     options = [f"--{name}={value}" for name, value in settings.items()]
@@ -75,5 +84,6 @@ def check_port(config: Config) -> None:
                 f"port {port} may not be used without more rights; set dashboard.port to 1024 or more"
             ) from error
         raise UsageError(
-            f"the pages cannot be served at {host}:{port}: {error.strerror}; set dashboard.host to an address of this machine"
+            f"the pages cannot be served at {host}:{port}: {error.strerror}; "
+            "set dashboard.host to an address of this machine"
         ) from error

@@ -35,10 +35,6 @@ def data_uri(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 
-def thumbnail(image: ImageArray, max_side_px: int) -> bytes:
-    return encode_jpeg(shrink(image, max_side_px), 85)
-
-
 @st.cache_data(max_entries=400, show_spinner=False)
 def _jpeg(file: str, max_side_px: int) -> bytes:
     return encode_jpeg(shrink(read_image(Path(file)), max_side_px), 85)

@@ -36,7 +36,7 @@ def form(plant: Dashboard, view: data.ProductsView) -> None:
             )
     with right:
         files = st.file_uploader(
-            f"Pictures of good parts from the camera of this station ({uploads.FEW} to 16, at most {uploads.MAX_PICTURES})",
+            f"Pictures of good parts by this camera ({uploads.FEW} to 16, not over {uploads.MAX_PICTURES})",
             type=[suffix.removeprefix(".") for suffix in sorted(SUFFIXES)],
             accept_multiple_files=True,
             max_upload_size=uploads.MAX_FILE_MB,
@@ -91,6 +91,7 @@ def _choose(judged: list[Judged], number: int) -> list[Upload]:
             f"{odd} of {len(judged)} pictures look odd. Drop those that should not be learned as good.",
             icon=":material/warning:",
         )
+    st.caption("Untick a picture to drop it.")
     columns = st.columns(6, gap="small")
     for position, one in enumerate(judged):
         with columns[position % len(columns)].container(border=True, gap="xsmall"):
@@ -101,7 +102,7 @@ def _choose(judged: list[Judged], number: int) -> list[Upload]:
             else:
                 st.html('<div class="vi-none" style="background:#eef1f4">✕ no picture</div>')
             key = f"teach:keep:{number}:{position}:{one.upload.sha256[:12]}"
-            if st.checkbox(one.upload.name, value=True, key=key, help="Untick to drop this picture"):
+            if st.checkbox(one.upload.name, value=True, key=key):
                 kept.append(one.upload)
             for warning in one.warnings:
                 st.html(f'<div class="vi-card" style="border:0"><div class="note">⚠ {escape(warning)}</div></div>')

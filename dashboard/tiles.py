@@ -67,10 +67,10 @@ def strip(parts: Sequence[PartView], data_path: Path, zone: tzinfo) -> str:
         jpeg = pictures.view(data_path, part.image_path, STRIP_SIDE_PX)
         picture = _image(jpeg, part.name) if jpeg else '<div class="vi-none">no picture</div>'
         cards.append(
-            f'<a href="history?part={part.id}" target="_self" title="{escape(part.name)}">'
+            f'<a href="history?part={part.id}" target="_self" '
+            f'title="{part.captured_at.astimezone(zone):%H:%M:%S} {escape(part.name)}">'
             f'<div class="vi-chip" style="background:{look.colour}">{look.symbol} {look.word}</div>{picture}'
-            f'<div class="vi-small">{escape(score_words(part, short=True))}<br>'
-            f"{part.captured_at.astimezone(zone):%H:%M:%S} · {escape(part.name)}</div></a>"
+            f'<div class="vi-small">{escape(part.name)}<br>{escape(score_words(part, short=True))}</div></a>'
         )
     return f'<div class="vi-strip">{"".join(cards)}</div>'
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dashboard.pictures import thumbnail
 from inspector.errors import ImageError
-from inspector.images import decode_image
+from inspector.images import decode_image, encode_jpeg, shrink
 from inspector.types import ImageArray
 
 MAX_PICTURES = 64
@@ -62,7 +61,9 @@ def read_upload(name: str, data: bytes) -> Upload:
     height_px, width_px = image.shape[:2]
     pixels = hashlib.sha256(image.tobytes()).hexdigest()
     spread = float(np.std(image[::4, ::4]))
-    return Upload(shown, data, pixels, (width_px, height_px), thumbnail(image, THUMBNAIL_SIDE_PX), "", spread)
+    return Upload(
+        shown, data, pixels, (width_px, height_px), encode_jpeg(shrink(image, THUMBNAIL_SIDE_PX), 85), "", spread
+    )
 
 
 def judge(uploads: Sequence[Upload]) -> list[Judged]:

@@ -139,7 +139,14 @@ def threshold_words(threshold: float | None, kind: str | None, n: int | None) ->
     """A threshold with what it rests on; "provisional" is never left out."""
     if threshold is None:
         return "no threshold yet"
-    return f"threshold {number(threshold)} ({kind or 'unknown origin'}, n = {'?' if n is None else n})"
+    return f"threshold {threshold_value(threshold, kind, n)}"
+
+
+def threshold_value(threshold: float | None, kind: str | None, n: int | None) -> str:
+    """The number of a threshold with what it rests on; empty where there is none."""
+    if threshold is None:
+        return ""
+    return f"{number(threshold)} ({kind or 'unknown origin'}, n = {'?' if n is None else n})"
 
 
 def shift_start(now: datetime) -> datetime:

@@ -9,7 +9,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from edge.mqtt import Connected, MqttLink
 from edge.state import Station
@@ -100,12 +99,15 @@ class Pulse:
         self._frame_monotonic_s = time.monotonic()
         self.beat_monotonic_s = self._frame_monotonic_s
         """When the loop last came by; the worker's watchdog reads it."""
-        self.last: dict[str, Any] = {}
-        """The last heartbeat, for the status row."""
 
     def new_frame(self, captured_monotonic_s: float) -> None:
         """A camera has given a new frame."""
         self._frame_monotonic_s = max(self._frame_monotonic_s, captured_monotonic_s)
+
+    @property
+    def frame_age_s(self) -> float:
+        """How long ago the last new frame came; before the first one, since the start."""
+        return time.monotonic() - self._frame_monotonic_s
 
     def beat(self, now_monotonic_s: float, *, waiting: int, seq: int) -> None:
         """Called at each turn of the inspection loop; publishes once per period."""
@@ -122,5 +124,4 @@ class Pulse:
             q=saturate(waiting, U16_MAX),
             seq=seq,
         )
-        self.last = heartbeat.model_dump()
         self._link.publish(self._link.topics.hb, heartbeat.to_json(), qos=0)

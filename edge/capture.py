@@ -228,6 +228,9 @@ class CaptureThread:
                 self._account_for(error.trigger)
                 self._intake.bad_frame(error)
                 log.warning("%s", error)
+                timeouts += 1 if isinstance(error.failure, CameraTimeoutError) else 0
+                if isinstance(error.failure, CameraLostError) or timeouts >= LOST_AFTER_TIMEOUTS:
+                    raise error.failure or error from error
                 continue
             except CameraTimeoutError as error:
                 timeouts += 1

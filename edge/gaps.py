@@ -36,13 +36,13 @@ class TriggerGaps:
     def __init__(self, last: int = 0, *, max_gap: int = MAX_GAP) -> None:
         self._last = last
         self._max_gap = max_gap
-        self._overruns: dict[int, str] = {}
+        self._overruns: dict[int, tuple[str, ErrorCode]] = {}
         self._lock = threading.Lock()
 
-    def overrun(self, trg: int, part_id: str) -> None:
-        """A trigger came that nothing had room for (105)."""
+    def overrun(self, trg: int, part_id: str, failure: ErrorCode = ErrorCode.TRIGGER_OVERRUN) -> None:
+        """A trigger came that gets no frame: nothing had room for it (105), or the product is being changed (503)."""
         with self._lock:
-            self._overruns[trg] = part_id
+            self._overruns[trg] = (part_id, failure)
 
     def seen(self, trg: int) -> Step:
         """A frame with this trigger came. A counter that goes back, or jumps too far, was reset: no gap."""
@@ -68,12 +68,10 @@ class TriggerGaps:
 
     def _miss(self, trg: int) -> Missed:
         if trg in self._overruns:
-            return Missed(trg, self._overruns.pop(trg), ErrorCode.TRIGGER_OVERRUN)
+            return Missed(trg, *self._overruns.pop(trg))
         return Missed(trg, "", ErrorCode.MISSED_TRIGGER)
 
     def _take_overruns(self, before: int) -> tuple[Missed, ...]:
-        taken = tuple(
-            Missed(trg, part_id, ErrorCode.TRIGGER_OVERRUN) for trg, part_id in self._overruns.items() if trg != before
-        )
+        taken = tuple(Missed(trg, *gone) for trg, gone in self._overruns.items() if trg != before)
         self._overruns.clear()
         return taken

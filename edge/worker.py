@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from edge.announcer import Announcer, Pulse
 from edge.batching import Batcher
 from edge.buffers import Inbox
@@ -144,7 +146,7 @@ class Worker:
         self._become_ready()
         self._desk.start()
         stack.callback(self._desk.stop)
-        log.info("station %s is up: boot %d, encoder %s", self._config.station.name, self._station.boot, encoder.name)
+        log.info("station %s runs (boot %d, encoder %s)", self._config.station.name, self._station.boot, encoder.name)
 
     def _prepare(self, recipe_id: int) -> ActiveRecipe:
         if self._encoder is None:
@@ -220,29 +222,32 @@ class Worker:
         return f"{self._inference.seq} verdicts ({counts})"
 
     def _write_status(self, *, offline: bool = False) -> None:
-        """The station's row for the dashboard: the last `state` and `hb`, and what the PLC need not know."""
+        """The station's row for the dashboard: the last `state`, and what the PLC need not know."""
         state = self._station.state_message(int(time.time()))
-        status = self._status((state.as_offline() if offline else state).model_dump())
+        status = (state.as_offline() if offline else state).model_dump() | self._status()
         now = datetime.now(UTC)
 
-        def write(session: Any) -> None:
+        def write(session: Session) -> None:
             stations.set_status(session, self._station_id, status, now)
 
         self._writer.post(write)
 
-    def _status(self, state: dict[str, Any]) -> dict[str, Any]:
-        builder = self._builder
+    def _status(self) -> dict[str, Any]:
+        builder, recipe = self._builder, self._station.recipe_message()
         errors = [self._last_error, self._desk.last_error, builder.last_error if builder else ""]
-        recipe = self._station.recipe_message()
         return {
-            "state": state,
-            "hb": self._pulse.last,
-            "recipe": None if recipe is None else recipe.model_dump(),
-            "counters": {verdict.name: self._inference.counts[verdict] for verdict in Verdict},
-            "dropped": {"parts": self._inbox.evicted, "pictures": self._recorder.dropped + self._recorder.failed},
+            "product": None if recipe is None else recipe.name,
+            "seq": self._inference.seq,
             "queue": len(self._inbox),
+            "in_flight": self._deadlines.in_flight,
+            "frame_age_s": round(self._pulse.frame_age_s, 3),
+            "counts": {verdict.name: self._inference.counts[verdict] for verdict in Verdict},
+            "evicted": self._inbox.evicted,
+            "pictures_dropped": self._recorder.dropped + self._recorder.failed,
+            "store_failures": self._writer.failures,
             "cameras": {camera.name: {"frames": camera.frames, "problem": camera.problem} for camera in self._cameras},
-            "broker": {"connected": self._link.is_connected, "problem": self._link.problem},
+            "broker_connected": self._link.is_connected,
+            "broker_problem": self._link.problem,
             "encoder": "" if self._encoder is None else self._encoder.name,
             "building": None if builder is None else builder.building,
             "last_error": next((error for error in errors if error), ""),

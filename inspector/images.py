@@ -85,7 +85,7 @@ def _to_rgb8(pixels: np.ndarray, name: str) -> ImageArray:
     codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
     if channels not in codes:
         raise ImageError(f"{name}: {channels} channels; expected grey, RGB or RGBA")
-    return cv2.cvtColor(pixels, codes[channels])
+    return np.asarray(cv2.cvtColor(pixels, codes[channels]), dtype=np.uint8)
 
 
 def heat_map(anomaly_map: MapArray, image: ImageArray, threshold: float) -> ImageArray:
@@ -95,7 +95,8 @@ def heat_map(anomaly_map: MapArray, image: ImageArray, threshold: float) -> Imag
     level = np.clip((scaled / max(threshold, 1e-9) - 0.5), 0.0, 1.0).astype(np.float32)
     colours = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_JET)[:, :, ::-1]
     weight = np.minimum(level * 1.5, 0.65)[:, :, None]
-    return (image * (1.0 - weight) + colours * weight).astype(np.uint8)
+    blended: ImageArray = (image * (1.0 - weight) + colours * weight).astype(np.uint8)
+    return blended
 
 
 def shrink(image: ImageArray, max_side_px: int) -> ImageArray:

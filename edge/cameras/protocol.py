@@ -29,7 +29,7 @@ class BadFrameError(CameraError):
     giving a picture (lost, timed out), or None where it gave one that cannot be used.
     """
 
-    def __init__(  # noqa: PLR0913  (the frame's fields, one by one)
+    def __init__(
         self,
         reason: str,
         *,

@@ -151,7 +151,7 @@ def _variations(images: Sequence[ImageArray]) -> list[ImageArray]:
         image = images[number % len(images)]
         height_px, width_px = image.shape[:2]
         turn = cv2.getRotationMatrix2D((width_px / 2, height_px / 2), float(rng.uniform(-2, 2)), 1.0)
-        turn[:, 2] += rng.uniform(-0.015, 0.015, 2) * (width_px, height_px)
+        turn[:, 2] += rng.uniform(-0.015, 0.015, 2) * np.array([width_px, height_px])
         moved = cv2.warpAffine(image, turn, (width_px, height_px), borderMode=cv2.BORDER_REFLECT)
         lit = moved.astype(np.float32) * rng.uniform(0.95, 1.05) + rng.normal(0.0, 2.0, image.shape)
         copies.append(np.clip(lit, 0, 255).astype(np.uint8))

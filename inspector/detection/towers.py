@@ -116,7 +116,7 @@ def _dual_attention(block: Any, h: Tensor, *, with_dense: bool) -> tuple[Tensor,
 
 
 class ConvTower:
-    """A convolutional tower whose taps are stages; `grid_side` puts all of them on one patch grid if given."""
+    """A convolutional tower whose taps are stages; `grid_side` is the finest patch grid that is matched."""
 
     def __init__(self, visual: Any, image_size: int, taps: tuple[int, ...] | None, grid_side: int | None) -> None:
         self._visual = visual
@@ -154,10 +154,8 @@ class ConvTower:
         return kept
 
     def _on_grid(self, feature: Tensor) -> Tensor:
-        """Finer stages are averaged down and coarser ones interpolated up to the common grid."""
+        """Stages finer than the wished grid are averaged down to it; coarser ones keep their own."""
         side = self._grid_side
-        if side is None or feature.shape[-1] == side:
+        if side is None or feature.shape[-1] <= side:
             return feature
-        if feature.shape[-1] > side:
-            return fn.adaptive_avg_pool2d(feature, side)
-        return fn.interpolate(feature, size=(side, side), mode="bilinear", align_corners=False)
+        return fn.adaptive_avg_pool2d(feature, side)

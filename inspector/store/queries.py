@@ -53,7 +53,7 @@ def search_inspections(
 def inspection(session: Session, inspection_id: int) -> InspectionRow:
     """One verdict with regions, recipe and product."""
     query = _with_recipe(select(InspectionRow)).options(selectinload(InspectionRow.regions))
-    row = session.scalar(query.where(InspectionRow.id == inspection_id))
+    row: InspectionRow | None = session.scalar(query.where(InspectionRow.id == inspection_id))
     if row is None:
         raise NotFoundError(f"there is no verdict {inspection_id}")
     return row

@@ -73,7 +73,7 @@ class StoreWriter:
             try:
                 with self.store.write() as session:
                     answer = work(session)
-            except Exception as error:  # whatever it is belongs to the caller; this thread must go on
+            except Exception as error:  # noqa: BLE001 - it belongs to the caller; this thread must go on
                 self.failures += 1
                 log.warning("a write failed: %s", error)
                 done.set_exception(error)

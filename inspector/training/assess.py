@@ -197,7 +197,7 @@ app = typer.Typer(add_completion=False, help="Measure a tower on folders in MVTe
 
 
 @app.command()
-def main(  # noqa: PLR0913, PLR0917 - a command has as many parameters as options
+def main(
     folders: Annotated[list[Path], typer.Argument(help="Data sets in MVTec layout.")],
     weights: Annotated[Path | None, typer.Option(help="Exported tower; else the shipped one.")] = None,
     untrained: Annotated[bool, typer.Option(help="Measure random weights instead.")] = False,

@@ -291,7 +291,7 @@ app = typer.Typer(add_completion=False, help="Train the embedded image encoder o
 
 
 @app.command()
-def main(  # noqa: PLR0913, PLR0917 - a command has as many parameters as options
+def main(
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, snapshots and the exported weights.")],
     minutes: Annotated[float | None, typer.Option(help="Length of the schedule in minutes.")] = None,
     episodes: Annotated[int, typer.Option(help="Length of the schedule where no minutes are given.")] = 8000,

@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard import charts, data, tiles, words
 from dashboard.actions import Ask, ask_button, waiting_words
-from dashboard.context import Dashboard, dashboard, local_zone, told, utc_now
+from dashboard.context import Dashboard, dashboard, local_zone, sentence, told, utc_now
 from inspector.contract.codes import StationMode, StationState
 from inspector.store.engine import Store
 
@@ -61,15 +61,31 @@ def _head(plant: Dashboard, view: data.LiveView, now: datetime) -> None:
     left.html(_banner(station, now))
     stopped = station.state in (StationState.HALTED, StationState.ERROR)
     ask = (
-        Ask("start", "Start", "start", {}, ":material/play_arrow:")
+        Ask("station:start", "Start", "start", {}, ":material/play_arrow:")
         if stopped
-        else Ask("stop", "Stop", "stop", {}, ":material/stop:")
+        else Ask("station:stop", "Stop", "stop", {}, ":material/stop:")
     )
     with right:
         ask_button(plant, station.id, ask, disabled=not alive, primary=stopped)
+    _problems(station, alive)
     waiting = [waiting_words(command, _titles(station)) for command in view.waiting]
     if waiting and not alive:
         st.warning(f"Will be done when the worker runs: {', '.join(waiting)}.", icon=":material/hourglass_top:")
+
+
+def _problems(station: data.StationView, alive: bool) -> None:
+    """What stands in the way although the station runs."""
+    if not alive:
+        return
+    if station.err and station.state is not StationState.ERROR:
+        st.error(sentence(words.error_words(station.err)), icon=":material/error:")
+    if not station.broker_connected:
+        reason = f" ({station.broker_problem})" if station.broker_problem else ""
+        st.warning(
+            f"The broker cannot be reached{reason}: the PLC gets no verdicts and rejects every part. "
+            "Verdicts are kept here and sent for the record later.",
+            icon=":material/cloud_off:",
+        )
 
 
 def _banner(station: data.StationView, now: datetime) -> str:
@@ -84,9 +100,9 @@ def _banner(station: data.StationView, now: datetime) -> str:
         detail = f"Nothing is being inspected. {NO_WORKER}"
         return tiles.banner(words.WORKER_AWAY, f"No sign of life for {words.age_words(age_s)}", detail, age)
     headline, detail = _what(station)
-    return tiles.banner(
-        words.STATES[station.state], headline, detail, age, f"{station.queue} parts waiting" if station.queue else ""
-    )
+    notes = [f"last picture {words.age_words(station.frame_age_s)} ago"] if station.frame_age_s > 10 else []
+    notes += [f"{station.queue} parts waiting"] if station.queue else []
+    return tiles.banner(words.STATES[station.state], headline, detail, age, " · ".join(notes))
 
 
 def _what(station: data.StationView) -> tuple[str, str]:
@@ -103,7 +119,7 @@ def _what(station: data.StationView) -> tuple[str, str]:
 
 def _body(plant: Dashboard, view: data.LiveView, period: str) -> None:
     zone = local_zone()
-    left, right = st.columns([1.35, 1], gap="medium")
+    left, right = st.columns([1.55, 1], gap="medium")
     with right:
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.segmented_control(
@@ -131,9 +147,9 @@ def _trend(view: data.LiveView) -> None:
     if not scored:
         st.html(tiles.empty("No scores yet", "Scores of the last parts will be drawn here."))
         return
-    with st.container(border=True, gap="xsmall"):
-        st.caption(f"Scores of the last {len(view.trend)} parts; dashed: threshold; ● OK  ✚ NG  ▲ undecided")
-        st.altair_chart(charts.score_trend(view.trend, local_zone(), height_px=230), width="stretch")
+    with st.container(border=True, gap="xsmall", key="card-trend"):
+        st.caption(f"Last {len(view.trend)} scores, dashed: threshold")
+        st.altair_chart(charts.score_trend(view.trend, local_zone(), height_px=145), width="stretch")
 
 
 def _titles(station: data.StationView) -> dict[tuple[int, int], str]:

@@ -11,6 +11,7 @@ from dashboard.context import Dashboard, dashboard, local_zone, told, utc_now
 from inspector.errors import NotFoundError
 from inspector.store.queries import InspectionFilter
 from inspector.store.schema import InspectionRow
+from inspector.types import Verdict
 
 PAGE_ROWS = 50
 EXPORT_ROWS = 10_000
@@ -45,25 +46,28 @@ def page() -> None:
 
 def _filters(plant: Dashboard) -> InspectionFilter:
     """Draw the filters; gives what they say."""
-    with st.container(border=True), st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        times = st.selectbox("Time", TIMES, key="history:time", width=140)
+    with (
+        st.container(border=True, key="card-filters"),
+        st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
+    ):
+        times = st.selectbox("Time", TIMES, key="history:time", width=130)
         since, until = _times(times, utc_now().astimezone(local_zone()))
         known = list(data.products(plant.store, plant.station).products)
-        product = st.selectbox("Product", [ANY, *known], key="history:product", width=170)
+        product = st.selectbox("Product", [ANY, *known], key="history:product", width=140)
         verdicts = st.pills(
             "Verdict",
             words.VERDICT_ORDER,
             selection_mode="multi",
-            format_func=lambda verdict: f"{words.VERDICTS[verdict].symbol} {words.VERDICTS[verdict].word}",
+            format_func=_verdict_words,
             key="history:verdicts",
         )
-        part = st.text_input("Part contains", key="history:part", width=150, max_chars=32)
+        part = st.text_input("Part contains", key="history:part", width=120, max_chars=32)
         error = st.selectbox(
             "Error",
             [0, *data.errors_seen(plant.store, since)],
             format_func=lambda code: ANY if code == 0 else words.error_words(code),
             key="history:error",
-            width=210,
+            width=150,
         )
     return InspectionFilter(
         product=None if product == ANY else product,
@@ -130,14 +134,19 @@ def _table(parts: list[data.PartView], total: int, number: int) -> int | None:
     chosen = st.dataframe(
         [_line(part, zone) for part in parts],
         hide_index=True,
+        placeholder="–",
         height=36 * 15 + 3,
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode="single-cell",
         key=f"history:table:{number}:{parts[0].id if parts else 0}",
         column_config={
             "Time": st.column_config.DatetimeColumn(format="DD MMM HH:mm:ss", width=125),
             "Score": st.column_config.NumberColumn(format="%.4g", width=75),
-            "Threshold": st.column_config.NumberColumn(format="%.4g", width=80),
+            "Verdict": st.column_config.MultiselectColumn(
+                options=[_verdict_words(verdict) for verdict in words.VERDICT_ORDER],
+                color=[words.VERDICTS[verdict].colour for verdict in words.VERDICT_ORDER],
+                width=115,
+            ),
             "ms": st.column_config.NumberColumn(format="%.0f", width=55, help="exposure to verdict"),
         },
     )
@@ -148,7 +157,7 @@ def _table(parts: list[data.PartView], total: int, number: int) -> int | None:
             "Older", on_click=_turn, args=(number + 1,), disabled=number + 1 >= pages, icon=":material/chevron_right:"
         )
         st.caption(f"Page {number + 1} of {pages} · {total:,} parts. Choose a row to see the part.")
-    rows = chosen["selection"]["rows"]
+    rows = [row for row, _ in chosen["selection"]["cells"]]
     return parts[rows[0]].id if rows and rows[0] < len(parts) else None
 
 
@@ -157,17 +166,19 @@ def _turn(number: int) -> None:
 
 
 def _line(part: data.PartView, zone: Any) -> dict[str, Any]:
-    look = words.VERDICTS[part.verdict]
     return {
         "Time": part.captured_at.astimezone(zone).replace(tzinfo=None),
         "Part": part.name,
-        "Verdict": f"{look.symbol} {look.word}",
+        "Verdict": [_verdict_words(part.verdict)],
         "Score": part.score,
-        "Threshold": part.threshold,
         "Product": f"{part.product} r{part.rev}" if part.product else "–",
         "ms": part.latency_ms,
         "Error": words.error_words(part.err),
     }
+
+
+def _verdict_words(verdict: Verdict) -> str:
+    return f"{words.VERDICTS[verdict].symbol} {words.VERDICTS[verdict].word}"
 
 
 def _downloads(plant: Dashboard, wanted: InspectionFilter, total: int) -> None:
@@ -201,7 +212,7 @@ def _one(plant: Dashboard, inspection_id: int | None) -> None:
         st.html(tiles.empty("This part is not there", "It may have been tidied away; choose another one."))
         return
     part = data.part_view(row)
-    with st.container(border=True):
+    with st.container(border=True, key="card-verdict"):
         st.html(tiles.verdict(part, local_zone()))
         _pictures(plant, row)
         tab_verdict, tab_regions, tab_timing, tab_all = st.tabs(
@@ -248,7 +259,7 @@ def _verdict_facts(row: InspectionRow, part: data.PartView) -> list[tuple[str, s
     return [
         ("Why", words.error_words(row.err)),
         ("Anomaly score", words.number(row.score, 6)),
-        ("Threshold", words.threshold_words(row.threshold, *kind) if row.threshold is not None else ""),
+        ("Threshold", words.threshold_value(row.threshold, *kind) if row.threshold is not None else ""),
         ("Parts of the score", ", ".join(f"{name} {words.number(value)}" for name, value in parts.items())),
         ("Branches", ", ".join(detail.get("branches") or [])),
         ("Flags", words.flag_words(row.flg)),

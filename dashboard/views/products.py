@@ -31,7 +31,7 @@ def page() -> None:
         _head(plant, view)
         _watch(_signature(view))
         if st.session_state.get(TEACHING) or not view.products:
-            with st.container(border=True):
+            with st.container(border=True, key="card-products-1"):
                 st.subheader("Teach a product")
                 teach.form(plant, view)
         if not view.products:
@@ -58,7 +58,9 @@ def _head(plant: Dashboard, view: data.ProductsView) -> None:
             st.html(f"<h2>{tiles.pill(words.Look('nothing active', '?', words.AMBER))}</h2>")
         else:
             threshold = words.threshold_words(active.threshold, active.calibration_kind, active.calibration_n)
-            st.html(f"<h2>{tiles.pill(ACTIVE)} {escape(active.title)}</h2>{escape(threshold)}")
+            st.html(
+                f'<h2>{tiles.pill(ACTIVE)} {escape(active.title)}</h2><span class="vi-said">{escape(threshold)}</span>'
+            )
         with st.container(horizontal=True, horizontal_alignment="right"):
             if view.rollback is not None:
                 ask = activation(view.rollback, f"Roll back to {view.rollback.title}", "rollback")
@@ -126,20 +128,20 @@ def _list(view: data.ProductsView) -> str:
             return f"**{name}** · :green[● active, revision {active.rev}]"
         return f"**{name}** · {RECIPE_LOOKS[newest.status].word}, revision {newest.rev}"
 
-    with st.container(border=True):
+    with st.container(border=True, key="card-products-2"):
         st.subheader("Products")
         return str(st.radio("Products", names, format_func=words_of, key=CHOSEN, label_visibility="collapsed"))
 
 
 def _activations(view: data.ProductsView) -> None:
-    with st.container(border=True):
+    with st.container(border=True, key="card-products-3"):
         st.subheader("What was active when")
         if not view.activations:
             st.caption("Nothing has been activated yet. Activate a recipe that is ready.")
             return
         zone = local_zone()
         rows = [
-            (f"{one.at.astimezone(zone):%d %b %H:%M:%S}", f"{one.recipe.title} · by {one.who or 'unknown'}")
+            (f"{one.at.astimezone(zone):%d %b %H:%M}", f"{one.recipe.title} · by {one.who or 'unknown'}")
             for one in view.activations[:12]
         ]
         st.html(tiles.facts(rows))
@@ -148,7 +150,7 @@ def _activations(view: data.ProductsView) -> None:
 def _product(plant: Dashboard, view: data.ProductsView, name: str) -> None:
     recipes = view.products[name]
     active = view.station.active if view.station else None
-    with st.container(border=True):
+    with st.container(border=True, key="card-products-4"):
         if len(recipes) > 1:
             ids = [recipe.id for recipe in recipes]
             by_id = {recipe.id: recipe for recipe in recipes}
@@ -192,7 +194,7 @@ def _recipe(plant: Dashboard, view: data.ProductsView, recipe: data.RecipeView) 
     st.html(
         tiles.facts(
             [
-                ("Threshold", words.threshold_words(recipe.threshold, recipe.calibration_kind, recipe.calibration_n)),
+                ("Threshold", words.threshold_value(recipe.threshold, recipe.calibration_kind, recipe.calibration_n)),
                 ("Index for the PLC", f"rcp {recipe.rcp}, rev {recipe.rev}"),
                 ("Encoder", recipe.encoder or ""),
                 ("Taught", f"{recipe.created_at.astimezone(zone):%Y-%m-%d %H:%M} by {recipe.created_by or 'unknown'}"),

@@ -1,0 +1,78 @@
+"""Pictures in: what is read, how, and what is refused in a sentence."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from inspector.errors import ImageError
+from inspector.images import decode_image, encode_png, heat_map, list_images, read_image, shrink
+
+
+def write(path: Path, pixels: np.ndarray) -> Path:
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def test_colours_come_as_rgb_and_survive_png(tmp_path: Path) -> None:
+    red_bgr = np.zeros((20, 30, 3), np.uint8)
+    red_bgr[..., 2] = 255
+    image = read_image(write(tmp_path / "red.png", red_bgr))
+
+    assert image.shape == (20, 30, 3)
+    assert tuple(image[0, 0]) == (255, 0, 0)
+    assert np.array_equal(decode_image(encode_png(image)), image)
+
+
+def test_grey_16_bit_and_alpha_become_rgb8_without_being_stretched(tmp_path: Path) -> None:
+    grey = read_image(write(tmp_path / "grey.png", np.full((20, 20), 7, np.uint8)))
+    deep = read_image(write(tmp_path / "deep.png", np.full((20, 20), 514, np.uint16)))
+    alpha = read_image(write(tmp_path / "alpha.png", np.full((20, 20, 4), 9, np.uint8)))
+
+    assert (grey == 7).all()
+    assert (deep == 2).all()  # a dark frame stays dark
+    assert (alpha == 9).all()
+    assert grey.shape == deep.shape == alpha.shape == (20, 20, 3)
+
+
+def test_what_is_no_usable_picture_is_refused_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "empty.png").write_bytes(b"")
+    whole = encode_png(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 3])
+    write(tmp_path / "tiny.png", np.zeros((1, 1, 3), np.uint8))
+    for name, words in (("text", "not a picture"), ("empty", "empty"), ("half", "damaged"), ("tiny", "too small")):
+        with pytest.raises(ImageError, match=words) as caught:
+            read_image(tmp_path / f"{name}.png")
+        assert f"{name}.png" in str(caught.value)
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path / "missing.png")
+
+
+def test_a_picture_of_108_megapixels_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "huge.png", np.zeros((9_000, 12_000), np.uint8))
+    with pytest.raises(ImageError, match="12000×9000 px is too large"):
+        read_image(path)
+
+
+def test_a_folder_lists_its_pictures_by_name_and_an_empty_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="holds no picture"):
+        list_images(tmp_path)
+    with pytest.raises(ImageError, match="not a folder"):
+        list_images(tmp_path / "missing")
+    for name in ("b.png", "a.jpg", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [path.name for path in list_images(tmp_path)] == ["a.jpg", "b.png"]
+
+
+def test_a_heat_map_is_red_where_the_map_is_high_and_leaves_the_rest_alone() -> None:
+    image = np.full((40, 40, 3), 100, np.uint8)
+    anomaly_map = np.zeros((20, 20), np.float32)
+    anomaly_map[:5, :5] = 2.0
+    picture = heat_map(anomaly_map, image, 1.0)
+
+    assert (picture[30:, 30:] == 100).all()
+    assert picture[2, 2, 0] > picture[2, 2, 2]
+    assert shrink(image, 20).shape == (20, 20, 3)
+    assert shrink(image, 80) is image
