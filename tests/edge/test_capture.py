@@ -1,0 +1,208 @@
+"""Whatever a camera does, each part that passes by is owed one verdict, and the camera is connected again."""
+
+import queue
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge import capture as capture_module
+from edge.announcer import Pulse
+from edge.buffers import Inbox
+from edge.cameras import BadFrameError, IdleLineError
+from edge.capture import CaptureThread, Intake
+from edge.deadlines import Deadlines
+from edge.parts import Part
+from edge.state import Station
+from inspector.config import CameraConfig
+from inspector.contract.codes import ErrorCode, StationMode
+from inspector.errors import CameraLostError, CameraTimeoutError
+from inspector.types import Frame
+from tests.brokers import wait_until
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class ScriptedCamera:
+    """Gives, or raises, what a test puts in; idle in between."""
+
+    name = "c"
+
+    def __init__(self) -> None:
+        self.script: queue.Queue[Any] = queue.Queue()
+        self.opened = 0
+        self.broken_opens = 0
+
+    def open(self) -> None:
+        self.opened += 1
+        if self.opened <= self.broken_opens:
+            raise CameraLostError("camera c: nobody there")
+
+    def read(self, timeout_s: float) -> Frame | None:
+        try:
+            item = self.script.get(timeout=0.05)
+        except queue.Empty:
+            raise IdleLineError("nothing was due") from None
+        if isinstance(item, BaseException):
+            raise item
+        return item  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class Post:
+    """One capture thread with what lies behind it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, last: int = 0, **config: Any) -> None:
+        self.camera = ScriptedCamera()
+        monkeypatch.setattr(capture_module, "make_camera", lambda *_, **__: self.camera)
+        monkeypatch.setattr(capture_module, "backoff_s", lambda *_: 0.01)
+        self.station = Station(boot=1, mode=StationMode.PRODUCTION, window_ms=2000, heartbeat_ms=1000)
+        self.inbox = Inbox(100)
+        pulse = Pulse(None, self.station, 1.0)  # type: ignore[arg-type]  # never beaten here
+        intake = Intake(self.station, Deadlines(), self.inbox, pulse, 1.0)
+        settings = CameraConfig.model_validate({"name": "c", "trigger": "mqtt", "timeout_s": 0.1, **config})
+        self.thread = CaptureThread(settings, intake, self.station, last_trigger=last)
+
+    def run(self, *script: Any) -> None:
+        for item in script:
+            self.camera.script.put(item)
+        self.thread.start()
+        self.thread.go()
+
+    def parts(self, count: int) -> list[tuple[int, ErrorCode]]:
+        """The next parts: trigger and failure."""
+        found: list[Part] = []
+
+        def enough() -> bool:
+            found.extend(self.inbox.take(100))
+            return len(found) >= count
+
+        wait_until(enough)
+        return [(part.trigger, part.failure) for part in found]
+
+
+@pytest.fixture
+def post(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Post]]:
+    made: list[Post] = []
+
+    def make(**settings: Any) -> Post:
+        made.append(Post(monkeypatch, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.thread.stop()
+        each.thread.join()
+
+
+def _frame(trigger: int, value: int = 0) -> Frame:
+    image = np.full((8, 8, 3), value, np.uint8)
+    return Frame(trigger, "c", "", trigger, AT, float(trigger), image)
+
+
+def _bad(trigger: int, failure: CameraLostError | CameraTimeoutError | None = None) -> BadFrameError:
+    return BadFrameError(
+        "broken",
+        frame_id=trigger,
+        camera="c",
+        part_id="",
+        trigger=trigger,
+        captured_at=AT,
+        captured_monotonic_s=1.0,
+        failure=failure,
+    )
+
+
+def test_parts_that_passed_unseen_get_their_none_before_the_next_frame(post: Callable[..., Post]) -> None:
+    line = post(last=3)
+    line.run(_frame(4), _frame(7))
+    missed = ErrorCode.MISSED_TRIGGER
+    assert line.parts(4) == [(4, 0), (5, missed), (6, missed), (7, 0)]
+
+
+def test_a_picture_that_cannot_be_read_gets_none_and_the_line_goes_on(post: Callable[..., Post]) -> None:
+    line = post()
+    line.run(_frame(1), _bad(2), _frame(3))
+    assert line.parts(3) == [(1, 0), (2, ErrorCode.FRAME_TIMEOUT), (3, 0)]
+    assert line.camera.opened == 1
+
+
+def test_a_part_whose_camera_was_lost_gets_none_101_and_the_camera_is_connected_again(
+    post: Callable[..., Post],
+) -> None:
+    line = post()
+    line.run(_frame(1), _bad(2, CameraLostError("unplugged")), _frame(3))
+    assert line.parts(3) == [(1, 0), (2, ErrorCode.CAMERA_LOST), (3, 0)]
+    assert line.camera.opened == 2
+
+
+def test_a_camera_that_gives_nothing_three_times_is_connected_again(post: Callable[..., Post]) -> None:
+    line = post()
+    line.run(*[CameraTimeoutError("no frame")] * 3, _frame(1))
+    assert line.parts(1) == [(1, 0)]
+    assert line.camera.opened == 2
+
+
+def test_a_camera_that_is_not_there_is_tried_until_it_comes(post: Callable[..., Post]) -> None:
+    line = post()
+    line.camera.broken_opens = 3
+    line.run(_frame(1))
+    assert line.thread.tried.wait(5)
+    assert line.parts(1) == [(1, 0)]
+    assert line.camera.opened == 4
+    assert line.station.shown[1] is ErrorCode.NONE
+
+
+def test_an_unknown_error_of_a_driver_costs_a_reconnection_and_no_thread(post: Callable[..., Post]) -> None:
+    line = post()
+    line.run(_frame(1), ZeroDivisionError("a driver's own"), _frame(2))
+    assert line.parts(2) == [(1, 0), (2, 0)]
+    assert line.camera.opened == 2
+
+
+def test_a_frozen_camera_lets_no_part_pass(post: Callable[..., Post]) -> None:
+    line = post(kind="opencv", source="rtsp://nowhere", trigger="free")
+    line.run(_frame(1, 5), _frame(2, 5), _frame(3, 6))
+    assert line.parts(3) == [(1, 0), (2, ErrorCode.FROZEN_FRAME), (3, 0)]
+
+
+def test_the_end_of_a_source_ends_its_thread(post: Callable[..., Post]) -> None:
+    line = post()
+    line.run(_frame(1), None)
+    assert line.thread.ended.wait(5)
+    assert line.parts(1) == [(1, 0)]
+
+
+def test_triggers_that_nobody_read_before_the_stop_get_their_none(post: Callable[..., Post]) -> None:
+    line = post()
+    line.run()
+    for trg in range(1, 71):
+        line.thread.trigger(trg, "", 0.0)
+    line.thread.stop()
+    line.thread.join()
+    told = line.parts(70)
+    assert sorted(trigger for trigger, _ in told) == list(range(1, 71))
+    assert {code for _, code in told} == {ErrorCode.ABORTED, ErrorCode.TRIGGER_OVERRUN}
+
+
+def test_the_budget_of_a_part_runs_from_its_trigger(post: Callable[..., Post]) -> None:
+    line = post()
+    line.thread.trigger(5, "", 2.0)
+    line.run(_frame(5))
+    wait_until(lambda: len(line.inbox))
+    assert line.inbox.take(1)[0].deadline_monotonic_s == 3.0
+
+
+def test_a_driver_that_does_not_come_back_is_told(post: Callable[..., Post]) -> None:
+    line = post()
+    line.thread.start()
+    assert line.thread.tried.wait(5)
+    line.thread.watch(1e9)
+    assert line.station.shown[1] is ErrorCode.NONE
+    line.thread._reading_since_monotonic_s = 0.0
+    line.thread.watch(1e9)
+    assert line.station.shown[1] is ErrorCode.FRAME_TIMEOUT

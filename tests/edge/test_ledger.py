@@ -1,0 +1,96 @@
+"""Verdicts are stored before they are published; while they cannot be, no part passes and no row is lost."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from edge import ledger as ledger_module
+from edge.ledger import Ledger
+from edge.state import Station
+from edge.verdicts import Statement, judge
+from inspector.contract.codes import ErrorCode, StationMode
+from inspector.errors import StationError
+from inspector.store import engine, stations
+from inspector.store.schema import InspectionRow
+from inspector.store.writer import StoreWriter
+from inspector.types import Verdict
+from tests.edge.detector_stub import active, inspection
+from tests.edge.part_maker import part
+
+
+class Books:
+    """A ledger on a real database, which a thief may lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "books.db"
+        url = f"sqlite:///{self.path}"
+        engine.upgrade(url)
+        self.store = engine.open_store(url)
+        self.writer = StoreWriter(self.store)
+        self.writer.start()
+        station_id: int = self.writer.call(lambda session: stations.ensure_station(session, "s").id)
+        self.station = Station(boot=1, mode=StationMode.PRODUCTION, window_ms=2000, heartbeat_ms=1000)
+        self.station.set_up(active())
+        self.ledger = Ledger(self.writer, station_id, self.station)
+
+    def commit(self, *seqs: int) -> list[tuple[int, bool]]:
+        """Commit an OK for each number; gives what may be published: verdict, and whether it is stored."""
+        recipe = active(recipe_id=None)
+        statements = [Statement(judge(part(seq), inspection(0.2), recipe, now_monotonic_s=0.0), seq, 1) for seq in seqs]
+        return [(one.result.res, row is not None) for one, row in self.ledger.commit(statements)]
+
+    def rows(self) -> list[tuple[int, int, int]]:
+        with self.store.read() as session:
+            found = session.scalars(select(InspectionRow).order_by(InspectionRow.seq))
+            return [(row.seq, row.verdict, row.err) for row in found]
+
+    def lock(self) -> sqlite3.Connection:
+        thief = sqlite3.connect(self.path, isolation_level=None)
+        thief.execute("BEGIN IMMEDIATE")
+        return thief
+
+
+@pytest.fixture
+def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
+    monkeypatch.setattr(ledger_module, "COMMIT_TIMEOUT_S", 0.2)
+    made = Books(tmp_path)
+    yield made
+    made.writer.stop()
+    made.store.close()
+
+
+def test_what_is_stored_may_be_published_as_it_is(books: Books) -> None:
+    assert books.commit(1, 2) == [(Verdict.OK, True), (Verdict.OK, True)]
+    assert books.rows() == [(1, Verdict.OK, 0), (2, Verdict.OK, 0)]
+
+
+def test_what_cannot_be_stored_goes_out_as_none_and_is_stored_as_none_later(books: Books) -> None:
+    books.commit(1)
+    thief = books.lock()
+    assert books.commit(2, 3) == [(Verdict.NONE, False), (Verdict.NONE, False)]
+    assert books.station.snapshot.refusal is ErrorCode.STORAGE
+    assert books.commit(4) == [(Verdict.NONE, False)]
+    books.ledger.retry(time.monotonic() + 10)
+    assert len(books.ledger) == 3
+    thief.execute("ROLLBACK")
+    thief.close()
+    books.ledger.close(20.0)
+    assert books.rows() == [(1, Verdict.OK, 0)] + [(seq, Verdict.NONE, ErrorCode.STORAGE) for seq in (2, 3, 4)]
+    assert books.station.snapshot.refusal is ErrorCode.NONE
+    assert books.commit(5) == [(Verdict.OK, True)]
+
+
+def test_no_more_verdicts_are_kept_than_there_is_room_for(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "MAX_BACKLOG", 2)
+    thief = books.lock()
+    books.commit(1, 2)
+    with pytest.raises(StationError, match="2 verdicts wait"):
+        books.commit(3)
+    with pytest.raises(StationError, match="not in the database"):
+        books.ledger.close(0.1)
+    thief.execute("ROLLBACK")
+    thief.close()
