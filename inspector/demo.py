@@ -140,11 +140,11 @@ class Books:
 
 
 class ResultTally:
-    """An independent subscriber: counts the different verdicts that it sees on `result`."""
+    """An independent subscriber: counts the different verdicts on `result`, and on `late` those that missed it."""
 
     def __init__(self, config: Config) -> None:
         topics = Topics(config.mqtt.prefix)
-        self._link = BrokerLink(config.mqtt, Identity("demo-tally", subscriptions=((topics.result, 1),)))
+        self._link = BrokerLink(config.mqtt, Identity("demo-tally", subscriptions=((topics.result, 1), (topics.late, 1))))
         self._events = self._link.listen(Received)
 
     def start(self) -> None:
