@@ -144,7 +144,9 @@ class ResultTally:
 
     def __init__(self, config: Config) -> None:
         topics = Topics(config.mqtt.prefix)
-        self._link = BrokerLink(config.mqtt, Identity("demo-tally", subscriptions=((topics.result, 1), (topics.late, 1))))
+        self._link = BrokerLink(
+            config.mqtt, Identity("demo-tally", subscriptions=((topics.result, 1), (topics.late, 1)))
+        )
         self._events = self._link.listen(Received)
 
     def start(self) -> None:
