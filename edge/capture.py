@@ -50,6 +50,7 @@ class Capture:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"capture-{config.name}", daemon=True)
         self.ended = False
+        self._go = threading.Event()
         self.tried = threading.Event()
         """Set when the camera was opened, or could not be opened, for the first time."""
         self.frames = 0
@@ -58,6 +59,10 @@ class Capture:
 
     def start(self) -> None:
         self._thread.start()
+
+    def go(self) -> None:
+        """The station is ready: take frames from now on."""
+        self._go.set()
 
     def stop(self, timeout_s: float = 3.0) -> None:
         self._stopping.set()
@@ -77,6 +82,7 @@ class Capture:
                     self.tried.set()
                 self._set_problem(ErrorCode.NONE)
                 attempt = 0
+                self._wait_for_go()
                 self._read_on()
             except CameraLostError as error:
                 self._set_problem(ErrorCode.CAMERA_LOST)
@@ -86,6 +92,11 @@ class Capture:
                 self._stopping.wait(longest_s * random.uniform(0.5, 1.0))  # noqa: S311 - a pause, no secret
             finally:
                 self._camera.close()
+
+    def _wait_for_go(self) -> None:
+        """No frame is taken before there is somebody to judge it."""
+        while not self._go.wait(0.1) and not self._stopping.is_set():
+            pass
 
     def _read_on(self) -> None:
         """Until the source ends; raises CameraLostError."""

@@ -128,6 +128,8 @@ class Worker:
         self._commands.start()
         self._builder.start()
         self._housekeeping.start()
+        for capture in self._captures:
+            capture.go()
         active = self._control.snapshot().active
         product = f"product {active.name} rev {active.rev}" if active else "no product yet: teach and activate one"
         log.info("station %s runs (boot %d, %s)", self._config.station.name, self._control.boot, product)

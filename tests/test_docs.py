@@ -18,9 +18,10 @@ LATER_TOPICS = {"resultb", "stats", "alarm", "disp"}  # reserved by the contract
 
 
 def leaves(command: click.Command, path: str = "inspector") -> list[tuple[str, click.Command]]:
-    if isinstance(command, click.Group):
-        return [leaf for name, child in command.commands.items() for leaf in leaves(child, f"{path} {name}")]
-    return [(path, command)]
+    children: dict[str, click.Command] | None = getattr(command, "commands", None)
+    if children is None:
+        return [(path, command)]
+    return [leaf for name, child in children.items() for leaf in leaves(child, f"{path} {name}")]
 
 
 COMMANDS = leaves(typer.main.get_command(app))

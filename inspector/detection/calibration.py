@@ -17,15 +17,15 @@ PROVISIONAL = "provisional"
 MARGIN_SIGMAS = 2.0
 MAD_TO_SIGMA = 1.4826
 """For normally distributed values σ = 1.4826 · MAD."""
-PRIOR_SIGMA_FRACTION = 0.08
+PRIOR_SIGMA_FRACTION = 0.05
 PRIOR_WEIGHT = 8
-"""A spread from few scores is known badly: it is shrunk toward 8 % of the median, which counts like eight scores."""
+"""A spread from few scores is known badly: it is shrunk toward 5 % of the median, which counts like eight scores."""
 
 
 def calibrate(scores: Sequence[float], references: int) -> Calibration:
     """Provisional threshold from normal scores; `references` is the n that is shown.
 
-    threshold = median + 2·(1 + 1/n)·σ, where σ is the robust spread 1.4826·MAD of the scores, shrunk toward 8 % of the
+    threshold = median + 2·(1 + 1/n)·σ, where σ is the robust spread 1.4826·MAD of the scores, shrunk toward 5 % of the
     median. Leave-one-out scores come from a smaller bank and are rather too high, so the margin is kept small: a good
     part that is looked at twice costs less than a bad one that passes.
 

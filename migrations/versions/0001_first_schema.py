@@ -40,9 +40,6 @@ def upgrade() -> None:
         sa.Column("active_recipe_id", sa.Integer(), nullable=True),
         sa.Column("status", sa.JSON(), nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["active_recipe_id"], ["recipes.id"], name=op.f("fk_stations_active_recipe_id_recipes"), use_alter=True
-        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_stations")),
         sa.UniqueConstraint("name", name=op.f("uq_stations_name")),
     )
@@ -199,8 +196,17 @@ def upgrade() -> None:
     with op.batch_alter_table("regions", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_regions_inspection_id"), ["inspection_id"], unique=False)
 
+    # The two tables name each other, so this one comes after both.
+    with op.batch_alter_table("stations", schema=None) as batch_op:
+        batch_op.create_foreign_key(
+            op.f("fk_stations_active_recipe_id_recipes"), "recipes", ["active_recipe_id"], ["id"]
+        )
+
 
 def downgrade() -> None:
+    with op.batch_alter_table("stations", schema=None) as batch_op:
+        batch_op.drop_constraint(op.f("fk_stations_active_recipe_id_recipes"), type_="foreignkey")
+
     with op.batch_alter_table("regions", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_regions_inspection_id"))
 
