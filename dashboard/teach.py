@@ -19,6 +19,7 @@ from inspector.store.stations import ensure_station
 
 NEW = "A new product"
 FORM, ASKED = "teach:form", "teach:asked"
+CHOSEN, TEACHING = "products:chosen", "products:teaching"  # what the page shows once the form is sent
 
 
 def form(plant: Dashboard, view: data.ProductsView) -> None:
@@ -76,8 +77,8 @@ def request_build(plant: Dashboard, name: str, kept: Sequence[Upload], number: i
             )
         asked.add(number)
         st.session_state[FORM] = number + 1
-        st.session_state["products:chosen"] = recipe.product.name
-        st.session_state["products:teaching"] = False
+        st.session_state[CHOSEN] = recipe.product.name
+        st.session_state[TEACHING] = False
 
 
 def _choose(judged: list[Judged], number: int) -> list[Upload]:

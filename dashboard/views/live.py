@@ -34,7 +34,8 @@ def _live() -> None:
             )
             st.html(tiles.empty("Nothing to see yet", "Start the worker; then teach a product on the page Products."))
             return
-        _head(plant, view, now)
+        with st.container():  # one place in the page, however many warnings there are
+            _head(plant, view, now)
         _body(plant, view, period)
 
 

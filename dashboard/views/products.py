@@ -12,8 +12,8 @@ import streamlit as st
 from dashboard import data, teach, tiles, words
 from dashboard.actions import activation, ask_button
 from dashboard.context import Dashboard, dashboard, local_zone, told, utc_now
+from dashboard.teach import CHOSEN, TEACHING
 
-CHOSEN, TEACHING = "products:chosen", "products:teaching"
 RECIPE_LOOKS = {
     "queued": words.Look("waiting", "◔", words.GREY),
     "building": words.Look("building", "◔", words.BLUE),
@@ -28,12 +28,19 @@ def page() -> None:
     with told():
         plant = dashboard()
         view = data.products(plant.store, plant.station)
-        _head(plant, view)
-        _watch(_signature(view))
-        if st.session_state.get(TEACHING) or not view.products:
-            with st.container(border=True, key="card-products-1"):
-                st.subheader("Teach a product")
-                teach.form(plant, view)
+        if not view.products:
+            st.session_state[TEACHING] = True
+        # Containers keep what may come and go in one place: an element that changes its place in the page is made anew
+        # in the browser, and an upload that is on its way would be lost.
+        with st.container():
+            _head(plant, view)
+        with st.container():
+            _watch(_signature(view))
+        with st.container():
+            if st.session_state.get(TEACHING):
+                with st.container(border=True, key="card-teach"):
+                    st.subheader("Teach a product")
+                    teach.form(plant, view)
         if not view.products:
             st.html(
                 tiles.empty(
@@ -115,26 +122,43 @@ def _progress(recipe: data.RecipeView) -> None:
 
 
 def _list(view: data.ProductsView) -> str:
-    """The products; gives the chosen one."""
+    """The products; gives the chosen one.
+
+    The choice is kept beside the widget, which is made anew for each list and after each form: a browser that has not
+    yet seen the new list (the second click of a double click) must not bring back its old choice.
+    """
     active = view.station.active if view.station else None
     names = list(view.products)
-    preferred = st.session_state.get(CHOSEN)
-    if preferred not in names:
+    if st.session_state.get(CHOSEN) not in names:
         st.session_state[CHOSEN] = active.product if active else names[0]
+    key = f"products:list:{len(names)}:{st.session_state.get(teach.FORM, 0)}"
 
-    def words_of(name: str) -> str:
-        newest = view.products[name][0]
-        if active is not None and active.product == name:
-            return f"**{name}** · :green[● active, revision {active.rev}]"
-        return f"**{name}** · {RECIPE_LOOKS[newest.status].word}, revision {newest.rev}"
+    def choose() -> None:
+        st.session_state[CHOSEN] = st.session_state[key]
 
-    with st.container(border=True, key="card-products-2"):
+    with st.container(border=True, key="card-list"):
         st.subheader("Products")
-        return str(st.radio("Products", names, format_func=words_of, key=CHOSEN, label_visibility="collapsed"))
+        st.radio(
+            "Products",
+            names,
+            index=names.index(st.session_state[CHOSEN]),
+            # What changes stands in the captions: an option whose words change would lose the choice.
+            captions=[_status_words(view.products[name][0], active) for name in names],
+            key=key,
+            on_change=choose,
+            label_visibility="collapsed",
+        )
+    return str(st.session_state[CHOSEN])
+
+
+def _status_words(newest: data.RecipeView, active: data.RecipeView | None) -> str:
+    if active is not None and active.product == newest.product:
+        return f":green[**● active**, revision {active.rev}]"
+    return f"{RECIPE_LOOKS[newest.status].word}, revision {newest.rev}"
 
 
 def _activations(view: data.ProductsView) -> None:
-    with st.container(border=True, key="card-products-3"):
+    with st.container(border=True, key="card-activations"):
         st.subheader("What was active when")
         if not view.activations:
             st.caption("Nothing has been activated yet. Activate a recipe that is ready.")
@@ -148,30 +172,20 @@ def _activations(view: data.ProductsView) -> None:
 
 
 def _product(plant: Dashboard, view: data.ProductsView, name: str) -> None:
-    recipes = view.products[name]
-    active = view.station.active if view.station else None
-    with st.container(border=True, key="card-products-4"):
+    recipes = {recipe.id: recipe for recipe in view.products[name]}
+    newest = next(iter(recipes))
+    shown: int | None = newest
+    with st.container(border=True, key="card-product"):
         if len(recipes) > 1:
-            ids = [recipe.id for recipe in recipes]
-            by_id = {recipe.id: recipe for recipe in recipes}
-
-            def words_of(recipe_id: int) -> str:
-                recipe = by_id[recipe_id]
-                mark = " ●" if active and active.id == recipe_id else ""
-                return f"Revision {recipe.rev}{mark}"
-
             shown = st.segmented_control(
                 "Revision",
-                ids,
-                default=ids[0],
-                format_func=words_of,
-                key=f"products:revision:{name}:{len(ids)}",
+                list(recipes),
+                default=newest,
+                format_func=lambda recipe_id: f"Revision {recipes[recipe_id].rev}",
+                key=f"products:revision:{name}:{len(recipes)}",
                 required=True,
             )
-            recipe = by_id[shown or ids[0]]
-        else:
-            recipe = recipes[0]
-        _recipe(plant, view, recipe)
+        _recipe(plant, view, recipes[shown or newest])
 
 
 def _recipe(plant: Dashboard, view: data.ProductsView, recipe: data.RecipeView) -> None:

@@ -104,7 +104,7 @@ def test_choosing_a_row_shows_its_part(page: Any, line: tuple[Scene, str]) -> No
     page.goto(f"{line[1]}/history")
     page.locator(".vi-verdict").wait_for()
     before = page.locator(".vi-verdict").inner_text()
-    table = page.locator("[data-testid=stDataFrame]").bounding_box()
+    table = page.locator("[data-testid=stDataFrame]").first.bounding_box()
     page.mouse.click(table["x"] + 190, table["y"] + 36 + 35 * 4 + 15)
 
     page.wait_for_function("before => document.querySelector('.vi-verdict').innerText !== before", arg=before)
