@@ -1,4 +1,7 @@
-"""Pictures in and out: files and bytes to RGB, heat maps to look at. numpy and OpenCV only, so that every room may use it."""
+"""Pictures in and out: files and bytes to RGB, heat maps to look at.
+
+numpy and OpenCV only, so that every room may use it.
+"""
 
 from pathlib import Path
 
@@ -44,8 +47,8 @@ def read_image(path: Path) -> ImageArray:
 def decode_image(data: bytes, name: str = "picture") -> ImageArray:
     """Decode the bytes of a picture file to RGB uint8 `[H, W, 3]`.
 
-    Grey becomes RGB, alpha is dropped. 16-bit values are divided by 257, the same for every picture, never stretched:
-    a dark frame must stay dark.
+    Grey becomes RGB, alpha is dropped, the orientation noted in EXIF is applied. 16-bit values are divided
+    by 257, the same for every picture, never stretched: a dark frame must stay dark.
 
     Raises:
         ImageError: as in `read_image`.
@@ -54,20 +57,45 @@ def decode_image(data: bytes, name: str = "picture") -> ImageArray:
         raise ImageError(f"{name}: the file is empty")
     if not _looks_like_a_picture(data):
         raise ImageError(f"{name}: not a picture (PNG, JPEG, BMP, TIFF or WebP), whatever its name says")
+    announced = _announced_size(data, name)
+    if announced is not None:
+        _refuse_size(*announced, name)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise ImageError(f"{name}: cannot be decoded: {error.err}") from error
     if pixels is None:
-        raise ImageError(f"{name}: the picture is damaged and cannot be decoded")
-    height_px, width_px = pixels.shape[:2]
-    if min(height_px, width_px) < MIN_SIDE_PX:
-        raise ImageError(f"{name}: {width_px}×{height_px} px is too small; at least {MIN_SIDE_PX} px a side are needed")
-    if height_px * width_px > MAX_PIXELS:
-        raise ImageError(
-            f"{name}: {width_px}×{height_px} px is too large; at most {MAX_PIXELS // 10**6} Mpx are allowed"
-        )
+        raise ImageError(f"{name}: damaged, or not of 8 or 16 bits a channel; it cannot be decoded")
+    _refuse_size(pixels.shape[1], pixels.shape[0], name)
     return _to_rgb8(pixels, name)
+
+
+def _refuse_size(width_px: int, height_px: int, name: str) -> None:
+    size = f"{width_px}×{height_px} px"
+    if min(height_px, width_px) < MIN_SIDE_PX:
+        raise ImageError(f"{name}: {size} is too small; at least {MIN_SIDE_PX} px a side are needed")
+    if height_px * width_px > MAX_PIXELS:
+        raise ImageError(f"{name}: {size} is too large; at most {MAX_PIXELS // 10**6} Mpx are allowed")
+
+
+def _announced_size(data: bytes, name: str) -> tuple[int, int] | None:
+    """Width and height in px that a PNG or JPEG announces, so that a huge one is refused before it fills the memory."""
+    if data.startswith(b"\x89PNG"):
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if not data.startswith(b"\xff\xd8"):
+        return None
+    size, place = None, 2
+    while place + 9 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame, not a table
+            height_px, width_px = (int.from_bytes(data[place + at : place + at + 2], "big") for at in (5, 7))
+            size = width_px, height_px
+        if marker == 0xDA:  # start of scan: from here on 0xFFD9 can only be the end of the picture
+            if data.find(b"\xff\xd9", place) < 0:
+                raise ImageError(f"{name}: the file is not complete; it may still be written")
+            break
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return size
 
 
 def _looks_like_a_picture(data: bytes) -> bool:
@@ -81,22 +109,21 @@ def _to_rgb8(pixels: np.ndarray, name: str) -> ImageArray:
         pixels = (pixels // 257).astype(np.uint8)
     if pixels.dtype != np.uint8:
         raise ImageError(f"{name}: {pixels.dtype} pixels; expected 8 or 16 bits a channel")
-    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
-    if channels not in codes:
-        raise ImageError(f"{name}: {channels} channels; expected grey, RGB or RGBA")
-    return np.asarray(cv2.cvtColor(pixels, codes[channels]), dtype=np.uint8)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def heat_map(anomaly_map: MapArray, image: ImageArray, threshold: float) -> ImageArray:
-    """Lay an anomaly map `[S, S]` over its picture: clear below half of `threshold`, red from 1.5 × `threshold` on."""
+    """Lay an anomaly map `[S, S]` over its picture: clear below half of `threshold`, red from 1.5 × `threshold` on.
+
+    `threshold` is that of pixels (`Detector.pixel_threshold`). A map that is not finite leaves the picture as it is.
+    """
     height_px, width_px = image.shape[:2]
-    scaled = cv2.resize(anomaly_map, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
-    level = np.clip((scaled / max(threshold, 1e-9) - 0.5), 0.0, 1.0).astype(np.float32)
+    known = np.nan_to_num(anomaly_map, nan=0.0, posinf=0.0, neginf=0.0)
+    scaled = cv2.resize(known, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
+    level = np.clip(scaled / max(threshold, 1e-9) - 0.5, 0.0, 1.0).astype(np.float32)
     colours = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_JET)[:, :, ::-1]
     weight = np.minimum(level * 1.5, 0.65)[:, :, None]
-    blended: ImageArray = (image * (1.0 - weight) + colours * weight).astype(np.uint8)
-    return blended
+    return (image * (1.0 - weight) + colours * weight).astype(np.uint8)
 
 
 def shrink(image: ImageArray, max_side_px: int) -> ImageArray:
@@ -106,7 +133,7 @@ def shrink(image: ImageArray, max_side_px: int) -> ImageArray:
     if factor >= 1.0:
         return image
     size = (max(1, round(width_px * factor)), max(1, round(height_px * factor)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def encode_png(image: ImageArray) -> bytes:
@@ -123,4 +150,4 @@ def _encode(suffix: str, image: ImageArray, options: list[int]) -> bytes:
     done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise ImageError(f"a picture of shape {image.shape} cannot be written as {suffix}")
-    return data.tobytes()
+    return bytes(data)

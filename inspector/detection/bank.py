@@ -1,4 +1,4 @@
-"""The residual bank of a product: reference tokens, calibration and where they come from, as safetensors and a manifest.
+"""The residual bank of a product: reference tokens, calibration and their origin, as safetensors and a manifest.
 
 A bank that is truncated, foreign, not finite or of another encoder is refused; nothing is unpickled.
 """
@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ from inspector.detection.encoder import Encoder
 from inspector.errors import BankCorruptError, BankError, BankMismatchError
 from inspector.types import Calibration, ImageArray
 
-FORMAT = 1
+FORMAT = 2
 TENSORS, MANIFEST = "bank.safetensors", "manifest.json"
+GLOBAL = "global"
 ENCODE_BATCH = 8
 ADVICE = "Build the product again from its references."
+
+Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -37,45 +41,84 @@ class Reference:
     sha256: str
 
 
+@dataclass(frozen=True)
+class MadeBy:
+    """The encoder of a bank; `fingerprint` decides whether it fits, the rest is for people who ask why not."""
+
+    name: str
+    fingerprint: str
+    image_size: int
+    taps: tuple[int, ...]
+    grids: tuple[tuple[int, int], ...]
+    matching: dict[str, Any]
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> "MadeBy":
+        """What a bank has to remember of `encoder`."""
+        matching = asdict(encoder.matching)
+        return cls(encoder.name, encoder.fingerprint, encoder.image_size, encoder.taps, encoder.grids, matching)
+
+
 @dataclass(frozen=True, eq=False)
 class ResidualBank:
-    """Tokens of K references: one `[K, N_l, D_l]` per tap, and `global_tokens` `[K, D]` or None without text."""
+    """Tokens of K references: one `[K, N_l, D_l]` per tap, and `global_tokens` `[K, D]` or None without text.
+
+    `pixel_threshold` is the raw level of the anomaly map that normal pictures stay below.
+    """
 
     taps: tuple[Tensor, ...]
     global_tokens: Tensor | None
     references: tuple[Reference, ...]
-    encoder_fingerprint: str
-    encoder_name: str
-    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    made_by: MadeBy
+    created_at: datetime
     calibration: Calibration | None = None
     pixel_threshold: float | None = None
 
+    @property
+    def encoder_name(self) -> str:
+        """Name of the encoder that made the tokens."""
+        return self.made_by.name
+
+    @property
+    def encoder_fingerprint(self) -> str:
+        """Fingerprint of the encoder that made the tokens."""
+        return self.made_by.fingerprint
+
     @classmethod
     def build(
-        cls, encoder: Encoder, images: Sequence[ImageArray], names: Sequence[str] | None = None
+        cls,
+        encoder: Encoder,
+        images: Sequence[ImageArray],
+        names: Sequence[str] | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> "ResidualBank":
-        """Encode K ≥ 1 normal pictures.
+        """Encode K ≥ 1 normal pictures, each once.
 
         Raises:
-            BankError: no picture, or tokens that are not finite.
+            BankError: no picture, not one name for each, or tokens that are not finite.
         """
         if not images:
             raise BankError("a bank needs at least one reference; give a normal picture of the product")
-        parts = [encoder.encode(images[i : i + ENCODE_BATCH]) for i in range(0, len(images), ENCODE_BATCH)]
+        names = names or [f"reference {number}" for number in range(1, len(images) + 1)]
+        if len(names) != len(images):
+            raise BankError(f"{len(images)} references, but {len(names)} names")
+        parts = []
+        for start in range(0, len(images), ENCODE_BATCH):
+            if progress is not None:
+                progress(start / len(images), "encoding the references")
+            parts.append(encoder.encode(images[start : start + ENCODE_BATCH]))
         taps = tuple(torch.cat([part.taps[tap] for part in parts]) for tap in range(len(encoder.taps)))
         if not all(bool(torch.isfinite(tap).all()) for tap in taps):
-            raise BankError(
-                "the encoder gives values that are not finite for these references; try encoder.precision fp32"
-            )
+            raise BankError("the encoder gives values that are not finite for these references; try precision fp32")
         glob = [part.global_token for part in parts if part.global_token is not None] if encoder.has_text else []
-        names = names or [f"reference {number}" for number in range(1, len(images) + 1)]
         hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
         return cls(
             taps=taps,
             global_tokens=torch.cat(glob) if glob else None,
             references=tuple(Reference(name, sha) for name, sha in zip(names, hashes, strict=True)),
-            encoder_fingerprint=encoder.fingerprint,
-            encoder_name=encoder.name,
+            made_by=MadeBy.of(encoder),
+            created_at=datetime.now(UTC),
         )
 
     def without(self, index: int) -> "ResidualBank":
@@ -94,7 +137,9 @@ class ResidualBank:
         return None if self.global_tokens is None else fn.normalize(self.global_tokens.mean(dim=0), dim=-1)
 
     def save(self, folder: Path) -> str:
-        """Write the bank so that a crash leaves the old folder or the new one; gives the SHA-256 of its tensors.
+        """Write the bank beside `folder` and then put it in place; gives the SHA-256 over manifest and tensors.
+
+        A crash leaves no half-written bank: the files are complete on disk before they get their name.
 
         Raises:
             BankError: not calibrated, or the folder cannot be written.
@@ -103,67 +148,61 @@ class ResidualBank:
             raise BankError("an uncalibrated bank must not be saved: it could not give a verdict")
         tensors = {f"tap{number}": tap.cpu().contiguous() for number, tap in enumerate(self.taps)}
         if self.global_tokens is not None:
-            tensors["global"] = self.global_tokens.cpu().contiguous()
+            tensors[GLOBAL] = self.global_tokens.cpu().contiguous()
         data = safetensors.torch.save(tensors)
-        sha256 = hashlib.sha256(data).hexdigest()
-        fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
+        manifest = self._manifest(hashlib.sha256(data).hexdigest())
+        manifest["sha256"] = _hash_of(manifest)
+        fresh = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
         try:
+            shutil.rmtree(fresh, ignore_errors=True)  # of a build that this process broke off
             fresh.mkdir(parents=True)
             _write(fresh / TENSORS, data)
-            _write(fresh / MANIFEST, json.dumps(self._manifest(sha256), indent=1).encode())
+            _write(fresh / MANIFEST, json.dumps(manifest, indent=1).encode())
             if folder.exists():
-                shutil.rmtree(folder)
+                folder.replace(old)
             fresh.replace(folder)
+            _sync_folder(folder.parent)
         except OSError as error:
             shutil.rmtree(fresh, ignore_errors=True)
+            if old.exists() and not folder.exists():
+                old.replace(folder)
             raise BankError(f"{folder}: the bank cannot be written: {error.strerror}") from error
-        return sha256
+        shutil.rmtree(old, ignore_errors=True)
+        return str(manifest["sha256"])
 
-    def _manifest(self, sha256: str) -> dict[str, Any]:
-        calibration = self.calibration
+    def _manifest(self, tensors_sha256: str) -> dict[str, Any]:
         return {
             "format": FORMAT,
-            "sha256": sha256,
-            "encoder": {"name": self.encoder_name, "fingerprint": self.encoder_fingerprint},
-            "taps": [list(tap.shape) for tap in self.taps],
-            "references": [{"name": reference.name, "sha256": reference.sha256} for reference in self.references],
+            "tensors_sha256": tensors_sha256,
+            "encoder": asdict(self.made_by),
+            "references": [asdict(reference) for reference in self.references],
             "created_at": self.created_at.isoformat(),
+            "calibration": None if self.calibration is None else asdict(self.calibration),
             "pixel_threshold": self.pixel_threshold,
-            "calibration": None
-            if calibration is None
-            else {
-                "kind": calibration.kind,
-                "n": calibration.n,
-                "threshold": calibration.threshold,
-                "scores": calibration.scores,
-            },
         }
 
     @classmethod
-    def load(cls, folder: Path, encoder: Encoder) -> "ResidualBank":
-        """Read a bank, bit-exactly as it was saved.
+    def load(cls, folder: Path, encoder: Encoder, *, sha256: str | None = None) -> "ResidualBank":
+        """Read a bank, bit-exactly as it was saved, onto the encoder's device.
+
+        Args:
+            folder: where `save` wrote it.
+            encoder: must be the one that built it.
+            sha256: what `save` gave, if the caller knows it.
 
         Raises:
             BankCorruptError: missing, truncated, changed, foreign or not finite.
             BankMismatchError: built by another encoder, taps, image size or precision.
         """
+        manifest, tensors = _read(folder)
+        if sha256 is not None and sha256 != manifest["sha256"]:
+            raise BankCorruptError(f"{folder}: not the bank that was built here (SHA-256 differs). {ADVICE}")
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            data = (folder / TENSORS).read_bytes()
-        except (OSError, ValueError) as error:
-            raise BankCorruptError(f"{folder}: no bank, or a damaged one: {error}. {ADVICE}") from error
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise BankCorruptError(f"{folder}: not a bank of format {FORMAT}. {ADVICE}")
-        if hashlib.sha256(data).hexdigest() != manifest.get("sha256"):
-            raise BankCorruptError(f"{folder}: the tensors are truncated or changed (SHA-256 differs). {ADVICE}")
-        try:
-            tensors = safetensors.torch.load(data)
-            bank = _from_manifest(cls, manifest, tensors)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            bank = _from_manifest(manifest, tensors)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BankCorruptError(f"{folder}: the manifest does not fit the tensors: {error}. {ADVICE}") from error
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-            raise BankCorruptError(f"{folder}: the bank holds values that are not finite. {ADVICE}")
-        if bank.encoder_fingerprint != encoder.fingerprint:
+        if bank.made_by != MadeBy.of(encoder):
             raise BankMismatchError(
                 f"{folder}: built by encoder {bank.encoder_name} ({bank.encoder_fingerprint[:12]}), but {encoder.name} "
                 f"({encoder.fingerprint[:12]}) is loaded. {ADVICE}"
@@ -175,23 +214,54 @@ class ResidualBank:
         )
 
 
-def _from_manifest(cls: type[ResidualBank], manifest: dict[str, Any], tensors: dict[str, Tensor]) -> ResidualBank:
-    calibration = manifest["calibration"]
-    taps = tuple(tensors[f"tap{number}"] for number in range(len(manifest["taps"])))
-    if [list(tap.shape) for tap in taps] != manifest["taps"]:
-        raise ValueError("shapes differ")
-    return cls(
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Manifest and tensors whose hashes are right and whose values are finite."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        data = (folder / TENSORS).read_bytes()
+    except (OSError, ValueError) as error:
+        raise BankCorruptError(f"{folder}: no bank, or a damaged one: {error}. {ADVICE}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BankCorruptError(f"{folder}: not a bank of format {FORMAT}. {ADVICE}")
+    if manifest.get("sha256") != _hash_of(manifest):
+        raise BankCorruptError(f"{folder}: the manifest was changed (SHA-256 differs). {ADVICE}")
+    if hashlib.sha256(data).hexdigest() != manifest.get("tensors_sha256"):
+        raise BankCorruptError(f"{folder}: the tensors are truncated or changed (SHA-256 differs). {ADVICE}")
+    try:
+        tensors = safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise BankCorruptError(f"{folder}: the tensors cannot be read: {error}. {ADVICE}") from error
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise BankCorruptError(f"{folder}: the bank holds values that are not finite. {ADVICE}")
+    return manifest, tensors
+
+
+def _from_manifest(manifest: dict[str, Any], tensors: dict[str, Tensor]) -> ResidualBank:
+    keys = manifest["encoder"]
+    made_by = MadeBy(**keys | {"taps": tuple(keys["taps"]), "grids": tuple((gh, gw) for gh, gw in keys["grids"])})
+    references = tuple(Reference(**reference) for reference in manifest["references"])
+    taps = tuple(tensors[f"tap{number}"] for number in range(len(made_by.taps)))
+    for tap, (gh, gw) in zip(taps, made_by.grids, strict=True):
+        if tap.ndim != 3 or tap.shape[:2] != (len(references), gh * gw):
+            raise ValueError(f"tokens must have shape ({len(references)}, {gh * gw}, _), but got {tuple(tap.shape)}")
+    calibration, pixel_threshold = manifest["calibration"], float(manifest["pixel_threshold"])
+    if not isfinite(pixel_threshold):
+        raise ValueError(f"pixel_threshold must be finite, but is {pixel_threshold}")
+    return ResidualBank(
         taps=taps,
-        global_tokens=tensors.get("global"),
-        references=tuple(Reference(**reference) for reference in manifest["references"]),
-        encoder_fingerprint=manifest["encoder"]["fingerprint"],
-        encoder_name=manifest["encoder"]["name"],
+        global_tokens=tensors.get(GLOBAL),
+        references=references,
+        made_by=made_by,
         created_at=datetime.fromisoformat(manifest["created_at"]),
-        pixel_threshold=float(manifest["pixel_threshold"]),
-        calibration=Calibration(
-            calibration["kind"], calibration["n"], calibration["threshold"], tuple(calibration["scores"])
-        ),
+        calibration=Calibration(**calibration | {"scores": tuple(calibration["scores"])}),
+        pixel_threshold=pixel_threshold,
     )
+
+
+def _hash_of(manifest: dict[str, Any]) -> str:
+    """SHA-256 of a manifest without its own hash."""
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -199,3 +269,14 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut; only POSIX lets a folder be synced."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

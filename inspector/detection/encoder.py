@@ -1,29 +1,29 @@
 """The only module that imports open_clip: load a frozen image tower, prepare pictures, encode them to tokens.
 
-Weights are read from safetensors, or from `.pt` as weights only; never by unpickling. A tower without weights is refused:
-a verdict from random numbers must not exist.
+Weights are read from safetensors, or from `.pt` as weights only; never by unpickling. A tower without weights is
+refused: a verdict from random numbers must not exist.
 """
 
 import hashlib
 import json
 import logging
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import open_clip
-import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
+from open_clip.model import convert_to_custom_text_state_dict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch.nn import functional as fn
 
 from inspector.config import EncoderConfig
-from inspector.detection import prompts
+from inspector.detection import checkpoints, prompts
 from inspector.detection.matching import Matching
 from inspector.detection.towers import ConvTower, Tokens, Tower, VitTower
 from inspector.errors import EncoderError
@@ -32,40 +32,70 @@ from inspector.types import ImageArray, check_image
 WEIGHTS = Path(__file__).with_name("weights")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+log = logging.getLogger(__name__)
+
 
 class TowerSettings(BaseModel):
     """What open_clip's configuration does not say; stands beside it as `NAME.inspector.json`.
 
-    `matching` suits the tower, `taps` and `grid_side` are its defaults, `text_tower` false says that its text tower was
-    never trained.
+    `matching` suits the tower, `taps`, `grid_side` and `image_size` are its defaults, `text_tower` false says that its
+    text tower was never trained.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     matching: Matching = Matching()
     taps: tuple[int, ...] | None = None
-    grid_side: int | None = None
+    grid_side: int | None = Field(None, ge=2)
     text_tower: bool = True
-    image_size: int | None = None
+    image_size: int | None = Field(None, ge=32)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a tower comes from: open_clip's name of the model, its weights, our settings, and whose name people see.
+
+    `preprocess` are open_clip's preprocessing keys of a model configuration that brings its own.
+    """
+
+    shown: str
+    model_name: str
+    pretrained: str
+    settings: TowerSettings
+    preprocess: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an encoder's numbers depend on besides its tower; `fingerprint` is the SHA-256 over all of it."""
+
+    name: str
+    fingerprint: str
+    image_size: int
+    matching: Matching
+    device: torch.device
+    precision: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 class Encoder:
     """A frozen image tower with everything that belongs to its numbers; made by `load_encoder`."""
 
-    def __init__(self, name: str, tower: Tower, *, image_size: int, settings: dict[str, Any]) -> None:
-        self.name = name
-        self.image_size = image_size
+    def __init__(self, tower: Tower, identity: Identity, text_residual: Tensor | None) -> None:
+        self.name = identity.name
+        self.fingerprint = identity.fingerprint
+        self.image_size = identity.image_size
+        self.matching = identity.matching
+        self.device = identity.device
+        self.precision = identity.precision
         self.taps = tower.taps
         self.grids = tower.grids
-        self.matching: Matching = settings["matching"]
-        self.text_residual: Tensor | None = settings["text_residual"]
-        self.fingerprint: str = settings["fingerprint"]
-        self.device: torch.device = settings["device"]
-        self.precision: str = settings["precision"]
+        self.text_residual = text_residual
         self._tower = tower
-        self._dtype = DTYPES[self.precision]
-        self._mean = torch.tensor(settings["mean"], device=self.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(settings["std"], device=self.device).view(1, 3, 1, 1)
+        self._dtype = DTYPES[identity.precision]
+        self._mean = torch.tensor(identity.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(identity.std, device=self.device).view(1, 3, 1, 1)
 
     @property
     def has_text(self) -> bool:
@@ -73,22 +103,36 @@ class Encoder:
         return self.text_residual is not None
 
     def prepare(self, images: Sequence[ImageArray]) -> Tensor:
-        """RGB pictures of any size to `[B, 3, S, S]` in 0 … 1 and normalised; one of S×S is not resampled."""
-        return (torch.cat([self._resized(image) for image in images]) - self._mean) / self._std
+        """RGB pictures of any size to normalised float32 `[B, 3, S, S]`; one of S×S is not resampled.
+
+        Each picture is resized alone, in uint8 on the CPU, so it looks the same in any batch and on any device.
+        """
+        pixels = torch.cat([self._resized(image) for image in images]).to(self.device)
+        return (pixels.float() / 255.0 - self._mean) / self._std
 
     def encode(self, images: Sequence[ImageArray]) -> Tokens:
-        """Encode RGB uint8 pictures of any size; all taps in one pass."""
-        with torch.inference_mode():
-            return self._tower(self.prepare(images).to(self._dtype))
+        """Encode RGB uint8 pictures of any size; all taps in one pass.
+
+        Raises:
+            EncoderError: the batch does not fit into the device's memory.
+        """
+        try:
+            with torch.inference_mode():
+                return self._tower(self.prepare(images).to(self._dtype))
+        except torch.OutOfMemoryError as error:
+            raise EncoderError(
+                f"{len(images)} pictures of {self.image_size} px do not fit into the memory of {self.device}; make "
+                "batching.max_batch or encoder.image_size smaller"
+            ) from error
 
     def _resized(self, image: ImageArray) -> Tensor:
+        """uint8 `[1, 3, S, S]`, bicubic with antialias, no crop."""
         check_image(image)
         S = self.image_size
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
-        planes = pixels.permute(2, 0, 1).unsqueeze(0).float()  # [1, 3, H, W]
-        if image.shape[:2] != (S, S):
-            planes = fn.interpolate(planes, size=(S, S), mode="bicubic", align_corners=False, antialias=True)
-        return planes.clamp(0.0, 255.0) / 255.0
+        planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0)  # [1, 3, H, W]
+        if image.shape[:2] == (S, S):
+            return planes
+        return fn.interpolate(planes, size=(S, S), mode="bicubic", align_corners=False, antialias=True)
 
 
 def load_encoder(config: EncoderConfig) -> Encoder:
@@ -98,83 +142,100 @@ def load_encoder(config: EncoderConfig) -> Encoder:
         EncoderError: unknown model, missing or unfit weights, or a device or precision that is not there.
     """
     if config.threads:
-        torch.set_num_threads(config.threads)
-    device, precision = _device(config), _precision(config)
-    model_name, settings, pretrained = _resolve(config)
-    model, text_is_loaded = _build(model_name, pretrained)
-    visual = model.visual
-    size = config.image_size or settings.image_size or _side(visual.image_size)
-    preprocess = open_clip.get_model_preprocess_cfg(model)
-    mean, std = list(preprocess["mean"]), list(preprocess["std"])
-    taps = tuple(config.taps) if config.taps else settings.taps
+        torch.set_num_threads(config.threads)  # of the whole process: it runs one encoder
+    device = _device(config.device)
+    precision = _precision(config.precision, device)
+    source = _source(config)
+    model, model_keys, text_is_loaded = _build(source)
+    visual, settings = model.visual, source.settings
     is_vit = hasattr(visual, "transformer")
-    use_text = settings.text_tower and text_is_loaded and is_vit
-    text_residual = _text_residual(model, model_name).to(device) if use_text else None
-    fingerprint_of = {
-        "weights": _digest(visual.state_dict()),
-        "text": None if text_residual is None else _digest({"R_t": text_residual.cpu()}),
-        "image_size": size,
-        "precision": precision,
-        "matching": asdict(settings.matching),
-        "grid_side": settings.grid_side,
-        "mean": mean,
-        "std": std,
-    }
+    with_text = settings.text_tower and text_is_loaded and is_vit
+    text_residual = _text_residual(model, source) if with_text else None
+    if is_vit and not with_text:
+        log.warning("%s: no trained text tower; only the visual branch scores", source.shown)
+    preprocess = open_clip.get_model_preprocess_cfg(model) | source.preprocess
+    weights = _digest(visual.state_dict())
     del model  # the text tower is not needed again
     visual = visual.requires_grad_(False).eval().to(device=device, dtype=DTYPES[precision])
-    tower = VitTower(visual, size, taps) if is_vit else ConvTower(visual, size, taps, settings.grid_side)
-    fingerprint_of["taps"] = list(tower.taps)
-    return Encoder(
-        config.name if config.name == "embedded" else f"{Path(model_name).stem}:{Path(pretrained).name}",
-        tower,
-        image_size=size,
-        settings={
-            "matching": settings.matching,
-            "text_residual": text_residual,
-            "fingerprint": hashlib.sha256(json.dumps(fingerprint_of, sort_keys=True).encode()).hexdigest(),
-            "device": device,
-            "precision": precision,
-            "mean": mean,
-            "std": std,
-        },
+    image_size = config.image_size or settings.image_size or _side(visual.image_size)
+    taps = tuple(config.taps) if config.taps else settings.taps
+    tower: Tower = (
+        VitTower(visual, image_size, taps, with_joint=with_text)
+        if is_vit
+        else ConvTower(visual, image_size, taps, settings.grid_side)
     )
+    matters = {
+        "model": model_keys,
+        "weights": weights,
+        "text": None if text_residual is None else _digest({"R_t": text_residual}),
+        "taps": tower.taps,
+        "grids": tower.grids,
+        "image_size": image_size,
+        "precision": precision,
+        "matching": asdict(settings.matching),
+        "mean": preprocess["mean"],
+        "std": preprocess["std"],
+    }
+    identity = Identity(
+        name=source.shown,
+        fingerprint=hashlib.sha256(json.dumps(matters, sort_keys=True).encode()).hexdigest(),
+        image_size=image_size,
+        matching=settings.matching,
+        device=device,
+        precision=precision,
+        mean=tuple(preprocess["mean"]),
+        std=tuple(preprocess["std"]),
+    )
+    return Encoder(tower, identity, None if text_residual is None else text_residual.to(device))
 
 
-def _device(config: EncoderConfig) -> torch.device:
-    name = config.device
+def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise EncoderError(f"encoder.device is {name!r}; expected auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise EncoderError("encoder.device asks for a GPU, but torch sees none; set it to auto or cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise EncoderError(f"encoder.device is {name!r}; expected auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise EncoderError(
+            f"encoder.device is {name!r}, but torch sees {torch.cuda.device_count()} GPUs; set it to auto or cpu"
+        )
     return device
 
 
-def _precision(config: EncoderConfig) -> str:
-    on_gpu = _device(config).type == "cuda"
-    if config.precision == "auto":
-        return "fp16" if on_gpu else "fp32"
-    if config.precision == "fp16" and not on_gpu:
+def _precision(name: str, device: torch.device) -> str:
+    """auto is fp16 on a GPU and fp32 on a CPU, where bf16 is worth asking for only with AMX."""
+    if name == "auto":
+        return "fp16" if device.type == "cuda" else "fp32"
+    if name == "fp16" and device.type != "cuda":
         raise EncoderError("encoder.precision fp16 needs a GPU; on a CPU take auto, fp32 or bf16")
-    return config.precision
+    return name
 
 
-def _resolve(config: EncoderConfig) -> tuple[str, TowerSettings, str]:
-    """Model name or configuration path, our own settings of it, and the weights."""
+def _source(config: EncoderConfig) -> Source:
+    """Find model, weights and settings; a model configuration file becomes known to open_clip here."""
     if config.name == "embedded":
-        path, pretrained = WEIGHTS / "embedded.json", config.pretrained or str(WEIGHTS / "embedded.safetensors")
-        return str(path), _settings(path), pretrained
-    path = Path(config.name)
+        path = WEIGHTS / "embedded.json"
+        pretrained = config.pretrained or str(WEIGHTS / "embedded.safetensors")
+        name, preprocess = _registered(path)
+        return Source("embedded", name, pretrained, _settings(path), preprocess)
     if config.pretrained is None:
         raise EncoderError(
-            f"encoder.name is {config.name!r}, but encoder.pretrained is missing; name an open_clip tag or a checkpoint "
-            "file. A tower without weights gives no verdicts."
+            f"encoder.name is {config.name!r}, but encoder.pretrained is missing; name an open_clip tag or a "
+            "checkpoint file. A tower without weights gives no verdicts."
         )
-    settings = _settings(path) if path.suffix == ".json" else TowerSettings()
-    return config.name, settings, config.pretrained
+    shown = f"{Path(config.name).stem}:{Path(config.pretrained).name}"
+    if config.name.endswith(".json"):
+        name, preprocess = _registered(Path(config.name))
+        return Source(shown, name, config.pretrained, _settings(Path(config.name)), preprocess)
+    if config.name not in open_clip.list_models():
+        raise EncoderError(
+            f"open_clip knows no model {config.name!r}; see open_clip.list_models(), or give the path of a "
+            "model configuration that ends in .json"
+        )
+    return Source(shown, config.name, config.pretrained, TowerSettings(), {})
 
 
 def _settings(model_path: Path) -> TowerSettings:
@@ -187,117 +248,92 @@ def _settings(model_path: Path) -> TowerSettings:
         raise EncoderError(f"{path}: not valid settings of a tower: {error}") from error
 
 
-def _build(model_name: str, pretrained: str) -> tuple[Any, bool]:
-    """The open_clip model with its weights, and whether its text tower was among them."""
-    name = model_name
-    if model_name.endswith(".json"):
-        name = _registered(Path(model_name))
-    elif model_name not in open_clip.list_models():
-        raise EncoderError(
-            f"open_clip knows no model {model_name!r}; see open_clip.list_models(), or give the path of a "
-            "model configuration that ends in .json"
-        )
-    if not pretrained.endswith((".safetensors", ".pt")):
-        return _from_hub(name, pretrained), True
-    try:
-        with _quiet():
-            model = open_clip.create_model(name, load_weights=False)
-    except Exception as error:  # open_clip raises many kinds for a bad configuration, all mean the same here
-        raise EncoderError(f"{model_name}: open_clip cannot build this model: {error}") from error
-    return model, _load_file(model, Path(pretrained))
+def _registered(path: Path) -> tuple[str, dict[str, Any]]:
+    """Make a model configuration known to open_clip; its name there, and its own preprocessing keys.
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """open_clip warns of random weights while a model is built; the weights are loaded, and checked, right after."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-def _registered(path: Path) -> str:
-    """Make a model configuration known to open_clip; its name there is the file's stem."""
+    The file is open_clip's: a model configuration, or the `open_clip_config.json` of a hub folder, which holds one. The
+    name comes from the content, for two files of one name must not become one model.
+    """
     try:
         keys = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EncoderError(f"{path}: cannot be read as an open_clip model configuration: {error}") from error
-    if not isinstance(keys, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= keys.keys():
+    model_keys = keys.get("model_cfg", keys) if isinstance(keys, dict) else None
+    if not isinstance(model_keys, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model_keys.keys():
         raise EncoderError(f"{path}: an open_clip model configuration has embed_dim, vision_cfg and text_cfg")
-    open_clip.add_model_config(path)
-    return path.stem
+    text = json.dumps(model_keys, sort_keys=True)
+    name = f"inspector-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    if name not in open_clip.list_models():
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / f"{name}.json"
+            copy.write_text(text, encoding="utf-8")
+            open_clip.add_model_config(copy)
+    preprocess = keys.get("preprocess_cfg", {})
+    return name, {key: preprocess[key] for key in ("mean", "std") if key in preprocess}
 
 
-def _from_hub(name: str, tag: str) -> Any:
+def _build(source: Source) -> tuple[Any, dict[str, Any], bool]:
+    """The open_clip model with its weights, its configuration, and whether its text tower has weights."""
+    keys: dict[str, Any] = open_clip.get_model_config(source.model_name)
+    if not source.pretrained.endswith(checkpoints.SUFFIXES):
+        return _from_hub(source, keys), keys, True
+    path = Path(source.pretrained)
+    state = checkpoints.read_checkpoint(path)
+    try:
+        with _without_warning_of_random_weights():
+            model = open_clip.create_model(source.model_name, load_weights=False, pretrained_text=False)
+    except Exception as error:  # open_clip raises many kinds for a bad configuration, all mean the same here
+        raise EncoderError(f"{source.shown}: open_clip cannot build this model: {error}") from error
+    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)  # older checkpoints have the text tower at the top
+    return model, keys, checkpoints.load_checkpoint(model, state, path)
+
+
+def _from_hub(source: Source, keys: dict[str, Any]) -> Any:
+    name, tag = source.model_name, source.pretrained
     known = open_clip.list_pretrained_tags_by_model(name)
     if tag not in known:
         raise EncoderError(
-            f"encoder.pretrained is {tag!r}; {name} has the tags {', '.join(known) or 'none'}. A checkpoint file ends in "
-            ".safetensors or .pt."
+            f"encoder.pretrained is {tag!r}; {name} has the tags {', '.join(known) or 'none'}. A checkpoint file ends "
+            "in .safetensors or .pt."
         )
     quick = bool((open_clip.get_pretrained_cfg(name, tag) or {}).get("quick_gelu", False))
+    if keys.get("quick_gelu", False) and not quick:
+        raise EncoderError(
+            f"the weights {tag!r} were not trained with QuickGELU; take {name.removesuffix('-quickgelu')}"
+        )
+    keys["quick_gelu"] = quick  # the activation is the weights' own, whatever the model's name says
     try:
         return open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick, weights_only=True)
     except Exception as error:  # the hub client raises many kinds; the user needs to know one thing
         raise EncoderError(
-            f"the weights {tag!r} of {name} cannot be fetched: {error}. On a machine without internet, copy the checkpoint "
-            "and set encoder.pretrained to its path."
+            f"the weights {tag!r} of {name} cannot be fetched: {error}. On a machine without internet, copy the "
+            "checkpoint and set encoder.pretrained to its path."
         ) from error
 
 
-def _load_file(model: Any, path: Path) -> bool:
-    """Load a checkpoint; whether it has a text tower is the answer.
+@contextmanager
+def _without_warning_of_random_weights() -> Iterator[None]:
+    """open_clip warns that the model is random; it is for a moment, and its weights follow or loading fails."""
 
-    Raises:
-        EncoderError: missing, not a checkpoint, or one of another model.
-    """
-    state = _read_checkpoint(path)
-    wanted = model.state_dict()
-    off_size = [key for key, value in state.items() if key in wanted and value.shape != wanted[key].shape]
-    missing = [key for key in wanted if key not in state]
-    visual_missing = [key for key in missing if key.startswith("visual.") and not key.endswith("num_batches_tracked")]
-    if off_size or visual_missing:
-        faults = [f"{key} has another shape" for key in off_size] + [f"{key} is missing" for key in visual_missing]
-        raise EncoderError(f"{path}: not a checkpoint of this model: {faults[0]} (and {len(faults) - 1} more)")
-    bad = [key for key, value in state.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
-    if bad:
-        raise EncoderError(f"{path}: {bad[0]} holds values that are not finite; fetch the checkpoint again")
-    model.load_state_dict(
-        {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, strict=False
-    )
-    return all(key.startswith("visual.") or key in ("logit_scale", "logit_bias", "attn_mask") for key in missing)
+    def keep(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("No pretrained weights loaded")
 
-
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise EncoderError(f"{path}: no such checkpoint; set encoder.pretrained to a .safetensors or .pt file")
+    root = logging.getLogger()
+    root.addFilter(keep)
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise EncoderError(f"{path}: truncated, or not a safetensors file: {error}") from error
-    except Exception as error:  # torch.load has no error class of its own; whatever it is, nothing was executed
-        raise EncoderError(f"{path}: cannot be read as weights only: {error}") from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        _refuse(path)
-    return {key.removeprefix("module."): value for key, value in loaded.items()}
+        yield
+    finally:
+        root.removeFilter(keep)
 
 
-def _refuse(path: Path) -> NoReturn:
-    raise EncoderError(f"{path}: expected a dictionary of tensors")
-
-
-def _text_residual(model: Any, model_name: str) -> Tensor:
+def _text_residual(model: Any, source: Source) -> Tensor:
     """R_t = normalize(t_a − t_n), `[D]`, from the text tower, once."""
     try:
-        tokenizer = open_clip.get_tokenizer(Path(model_name).stem if model_name.endswith(".json") else model_name)
+        tokenizer = open_clip.get_tokenizer(source.model_name)
     except Exception as error:  # tokenizers of the hub raise many kinds; the user needs to know one thing
-        raise EncoderError(f"the tokenizer of {model_name} cannot be loaded: {error}") from error
+        raise EncoderError(f"the tokenizer of {source.shown} cannot be loaded: {error}") from error
+    model.eval()
     means = []
     with torch.inference_mode():
         for phrases in (prompts.ANOMALOUS, prompts.NORMAL):
@@ -307,7 +343,10 @@ def _text_residual(model: Any, model_name: str) -> Tensor:
 
 
 def _side(image_size: Any) -> int:
-    return int(image_size[0] if isinstance(image_size, tuple | list) else image_size)
+    sides = set(image_size) if isinstance(image_size, tuple | list) else {image_size}
+    if len(sides) != 1:
+        raise EncoderError(f"the model's input is {tuple(image_size)} px; only square inputs are supported")
+    return int(sides.pop())
 
 
 def _digest(state: dict[str, Tensor]) -> str:

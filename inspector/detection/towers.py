@@ -17,8 +17,8 @@ from inspector.errors import EncoderError
 class Tokens:
     """Patch tokens of a batch, unit rows in float32.
 
-    `taps`: one `[B, N_l, D_l]` per tap; `joint`: tokens of the last block `[B, N, D]` in the joint space with text, and
-    `global_token` `[B, D]`; both None for a convolutional tower.
+    `taps`: one `[B, N_l, D_l]` per tap; `joint`: tokens of the last block `[B, N, D]` in the joint space with text
+    (then the last tap is the same tensor), and `global_token` `[B, D]`; both None without a text tower.
     """
 
     taps: tuple[Tensor, ...]
@@ -38,25 +38,30 @@ class Tower(Protocol):
 class VitTower:
     """A ViT of open_clip with the dual path: ordinary attention, and value-value attention for dense tokens."""
 
-    def __init__(self, visual: Any, image_size: int, taps: tuple[int, ...] | None) -> None:
+    def __init__(self, visual: Any, image_size: int, taps: tuple[int, ...] | None, *, with_joint: bool) -> None:
         self._visual = visual
         self._blocks = list(visual.transformer.resblocks)
+        self._with_joint = with_joint
         depth = len(self._blocks)
         self._first_dense = max(1, depth // 4)  # b0, 1-based
         self.taps = taps or tuple(sorted({max(1, depth * quarter // 4) for quarter in (1, 2, 3, 4)}))
-        if not all(self._first_dense <= tap <= depth for tap in self.taps):
+        _refuse_unordered(self.taps, self._first_dense, depth, "the blocks from where the dense path begins")
+        if with_joint and self.taps[-1] != depth:
             raise EncoderError(
-                f"encoder.taps must lie between block {self._first_dense}, where the dense path begins, and block "
-                f"{depth}, but is {list(self.taps)}"
+                f"encoder.taps is {list(self.taps)}, but the text and residual branches need the last block, {depth}; "
+                "add it"
             )
         if any(not isinstance(getattr(block, "attn", None), nn.MultiheadAttention) for block in self._blocks):
             raise EncoderError("this ViT has attention of its own kind; only open_clip's standard blocks are supported")
-        if visual.proj is None or getattr(visual, "attn_pool", None) is not None:
-            raise EncoderError("this ViT pools by attention or has no projection; the method needs a class token")
+        if visual.proj is None or visual.attn_pool is not None or visual.pool_type != "tok":
+            raise EncoderError("this ViT does not pool by its class token, or has no projection; the method needs both")
         patch = visual.conv1.kernel_size[0]
-        if image_size < patch:
-            raise EncoderError(f"encoder.image_size is {image_size} px, but one patch has {patch} px")
-        side = image_size // patch
+        side, rest = divmod(image_size, patch)
+        if side < 2 or rest:  # a rest would be a border of the picture that is never looked at
+            raise EncoderError(
+                f"encoder.image_size is {image_size} px; expected a multiple of the patch of {patch} px, for example "
+                f"{max(2, round(image_size / patch)) * patch}"
+            )
         self.grids = ((side, side),) * len(self.taps)
         self._positions = _resized_positions(visual.positional_embedding.detach(), side)  # [1 + N, width]
 
@@ -66,22 +71,20 @@ class VitTower:
         cls = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         u = visual.ln_pre(torch.cat([cls, x], dim=1) + self._positions.to(x))  # [B, 1 + N, width]
         z: Tensor | None = None
-        dense: dict[int, Tensor] = {}
-        for number, block in enumerate(self._blocks, start=1):
+        dense: list[Tensor] = []
+        for number, block in enumerate(self._blocks[: self.taps[-1]], start=1):
             with_dense = number >= self._first_dense
             ordinary, vv = _dual_attention(block, block.ln_1(u), with_dense=with_dense)
             if vv is not None:
                 z = (u if z is None else z) + vv
-                if number in self.taps or number == len(self._blocks):
-                    dense[number] = self._projected(visual.ln_post(z)[:, 1:])
+                if number in self.taps:
+                    dense.append(self._projected(visual.ln_post(z)[:, 1:]))  # [B, N, D]
             u = u + ordinary
             u = u + block.ls_2(block.mlp(block.ln_2(u)))
+        if not self._with_joint:
+            return Tokens(taps=tuple(dense))
         # Without the final layer norm: that is how the published numbers were obtained.
-        return Tokens(
-            taps=tuple(dense[tap] for tap in self.taps),
-            joint=dense[len(self._blocks)],
-            global_token=self._projected(u[:, 0]),
-        )
+        return Tokens(taps=tuple(dense), joint=dense[-1], global_token=self._projected(u[:, 0]))
 
     def _projected(self, x: Tensor) -> Tensor:
         return fn.normalize((x @ self._visual.proj.to(x.dtype)).float(), dim=-1)
@@ -122,14 +125,16 @@ class ConvTower:
         self._visual = visual
         self._grid_side = grid_side
         self._trunk = getattr(visual, "trunk", None)
-        stages = 4 if self._trunk is None else len(self._trunk.feature_info)
+        stages = _stage_count(visual)
         self.taps = taps or (tuple(range(1, stages + 1)) if stages < 4 else tuple(range(stages - 3, stages)))
-        if not all(1 <= tap <= stages for tap in self.taps) or list(self.taps) != sorted(set(self.taps)):
-            raise EncoderError(f"encoder.taps must rise within 1 … {stages} (stages of this tower), but is {self.taps}")
+        _refuse_unordered(self.taps, 1, stages, "the stages of this tower")
         weight = next(visual.parameters())
         blank = torch.zeros(1, 3, image_size, image_size, dtype=weight.dtype, device=weight.device)
-        with torch.inference_mode():
-            self.grids = tuple((feature.shape[2], feature.shape[3]) for feature in self._features(blank))
+        try:
+            with torch.inference_mode():
+                self.grids = tuple((feature.shape[2], feature.shape[3]) for feature in self._features(blank))
+        except Exception as error:  # each kind of timm trunk fails in its own way on a size that it cannot take
+            raise EncoderError(f"this tower gives no stages for pictures of {image_size} px: {error}") from error
 
     def __call__(self, pixels: Tensor) -> Tokens:
         features = self._features(pixels)
@@ -139,7 +144,7 @@ class ConvTower:
         if self._trunk is None:
             stages = self._resnet_stages(pixels)
         else:
-            indices = [tap - 1 for tap in self.taps]
+            indices = [tap - 1 for tap in self.taps]  # timm counts from 0
             stages = list(self._trunk.forward_intermediates(pixels, indices=indices, intermediates_only=True))
         return [self._on_grid(stage.float()) for stage in stages]
 
@@ -159,3 +164,20 @@ class ConvTower:
         if side is None or feature.shape[-1] <= side:
             return feature
         return fn.adaptive_avg_pool2d(feature, side)
+
+
+def _stage_count(visual: Any) -> int:
+    """Stages that can be tapped: four of a ModifiedResNet, or the features that a timm trunk lists of itself."""
+    trunk = getattr(visual, "trunk", None)
+    if trunk is None:
+        if not all(hasattr(visual, name) for name in ("stem", "layer1", "layer4")):
+            raise EncoderError(f"{type(visual).__name__} is a kind of image tower that is not supported")
+        return 4
+    if not hasattr(trunk, "feature_info") or not hasattr(trunk, "forward_intermediates"):
+        raise EncoderError(f"the timm trunk {type(trunk).__name__} gives no features of its stages")
+    return len(trunk.feature_info)
+
+
+def _refuse_unordered(taps: tuple[int, ...], first: int, last: int, what: str) -> None:
+    if not all(first <= tap <= last for tap in taps) or list(taps) != sorted(set(taps)):
+        raise EncoderError(f"encoder.taps must rise within {first} … {last} ({what}), but is {list(taps)}")
