@@ -113,4 +113,4 @@ def load_detector(data_path: Path, recipe: Recipe, encoder: Encoder) -> Detector
             f"recipe {recipe.product.name} rev {recipe.rev} was built by {recipe.encoder}, but {encoder.name} is loaded or "
             "its settings differ; teach the product again from its references"
         )
-    return Detector(encoder, ResidualBank.load(data_path / recipe.bank_path, encoder))
+    return Detector(encoder, ResidualBank.load(data_path / recipe.bank_path, encoder, sha256=recipe.bank_sha256))
