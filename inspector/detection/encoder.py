@@ -129,7 +129,7 @@ class Encoder:
         """uint8 `[1, 3, S, S]`, bicubic with antialias, no crop."""
         check_image(image)
         S = self.image_size
-        planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0)  # [1, 3, H, W]
+        planes = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1).unsqueeze(0)  # [1, 3, H, W]
         if image.shape[:2] == (S, S):
             return planes
         return fn.interpolate(planes, size=(S, S), mode="bicubic", align_corners=False, antialias=True)
@@ -298,10 +298,6 @@ def _from_hub(source: Source, keys: dict[str, Any]) -> Any:
             "in .safetensors or .pt."
         )
     quick = bool((open_clip.get_pretrained_cfg(name, tag) or {}).get("quick_gelu", False))
-    if keys.get("quick_gelu", False) and not quick:
-        raise EncoderError(
-            f"the weights {tag!r} were not trained with QuickGELU; take {name.removesuffix('-quickgelu')}"
-        )
     keys["quick_gelu"] = quick  # the activation is the weights' own, whatever the model's name says
     try:
         return open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick, weights_only=True)

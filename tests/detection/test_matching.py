@@ -1,61 +1,136 @@
-"""Sparsemax without a sort, and the matching of patches."""
+"""Sparsemax, the three kinds of matching, and the radial penalty."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from hypothesis.extra.numpy import array_shapes, arrays
 
+from inspector.detection import matching
 from inspector.detection.matching import Matching, matched_residuals, radii, sparsemax
 from tests.detection import judge
 
-ROWS = hnp.arrays(np.float64, st.tuples(st.just(3), st.integers(1, 40)), elements=st.floats(-1, 1))
+ROWS = arrays(
+    np.float32,
+    array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40),
+    elements=st.floats(-3, 3, width=32),
+)
 
 
-@settings(max_examples=200, deadline=None)
-@given(ROWS)
-def test_sparsemax_is_the_projection_that_sorting_gives(rows: np.ndarray) -> None:
-    found = sparsemax(torch.from_numpy(rows)).numpy()
-
-    assert np.allclose(found.sum(axis=1), 1.0)
-    assert (found >= 0).all()
-    for row, weights in zip(rows, found, strict=True):
-        assert np.allclose(weights, judge.sparsemax(row), atol=1e-9)
-
-
-def unit(*shape: int, seed: int = 0) -> torch.Tensor:
+def unit_rows(*shape: int, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1)
 
 
+@given(ROWS)
+def test_sparsemax_gives_weights_of_sum_one(rows: np.ndarray) -> None:
+    weights = sparsemax(torch.from_numpy(rows))
+
+    assert (weights >= 0).all()
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(len(rows)), atol=1e-5, rtol=0)
+
+
+@given(ROWS)
+def test_sparsemax_equals_the_one_that_sorts(rows: np.ndarray) -> None:
+    found = sparsemax(torch.from_numpy(rows)).numpy()
+    wanted = np.stack([judge.sparsemax(row.astype(np.float64)) for row in rows])
+
+    assert np.abs(found - wanted).max() < 1e-5
+
+
+@given(ROWS, st.floats(-2, 2))
+def test_sparsemax_does_not_see_a_constant_that_is_added(rows: np.ndarray, constant: float) -> None:
+    plain, moved = sparsemax(torch.from_numpy(rows)), sparsemax(torch.from_numpy(rows + np.float32(constant)))
+
+    torch.testing.assert_close(plain, moved, atol=1e-5, rtol=0)
+
+
+def test_sparsemax_is_exact_on_thousands_of_near_equal_scores() -> None:
+    """Similarities of CLIP tokens lie close together: the support is large and Newton has far to go."""
+    scores = 0.7 + 0.02 * torch.rand(4, 20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wanted = np.stack([judge.sparsemax(row.numpy()) for row in scores])
+
+    assert np.abs(sparsemax(scores).numpy() - wanted).max() < 1e-12
+
+
+def test_a_row_that_is_not_finite_does_not_touch_the_others() -> None:
+    rows = torch.rand(3, 9, generator=torch.Generator().manual_seed(0))
+    spoilt = rows.clone()
+    spoilt[1, 4] = float("nan")
+
+    assert torch.equal(sparsemax(spoilt)[[0, 2]], sparsemax(rows)[[0, 2]])
+    assert not torch.isfinite(sparsemax(spoilt)[1]).any()
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (3, 5)])
+def test_radii_are_distances_from_the_grids_centre(grid: tuple[int, int]) -> None:
+    found = radii(grid).reshape(grid)
+
+    assert found[0, 0] == pytest.approx(np.hypot((grid[0] - 1) / 2, (grid[1] - 1) / 2))
+    assert torch.equal(found, found.flip(0))
+    assert torch.equal(found, found.flip(1))
+
+
+def test_a_patch_that_is_in_the_bank_leaves_nothing_over_by_nearest() -> None:
+    bank = unit_rows(2, 12, 16)
+    left = matched_residuals(bank[:1], bank, (3, 4), Matching(kind="nearest"))
+
+    assert left.abs().max() < 1e-6
+
+
+def test_the_radial_penalty_prefers_a_reference_at_the_same_radius() -> None:
+    """Two references are equally similar; the one at the query's own place is taken."""
+    token = unit_rows(1, 1, 8)[0, 0]
+    query = unit_rows(1, 9, 8, seed=1)
+    query[0, 0] = token
+    bank = unit_rows(1, 9, 8, seed=2)
+    near, far = torch.nn.functional.normalize(torch.stack([token + 0.1, token - 0.1]), dim=-1)
+    bank[0, 0], bank[0, 4] = far, near  # 0 is a corner like the query's place, 4 is the centre
+    s_corner, s_centre = float(token @ far), float(token @ near)
+    gamma = abs(s_corner - s_centre) / float(radii((3, 3))[0]) + 1.0
+
+    left = matched_residuals(query, bank, (3, 3), Matching(kind="nearest", gamma=gamma))
+
+    torch.testing.assert_close(left[0, 0], token - far)
+
+
 @pytest.mark.parametrize("kind", ["sparsemax", "nearest", "topk"])
-def test_tiles_do_not_change_the_result(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    queries, references = unit(2, 9, 5), unit(3, 9, 5, seed=1)
-    whole = matched_residuals(queries, references, (3, 3), Matching(kind=kind))  # type: ignore[arg-type]
-    monkeypatch.setattr("inspector.detection.matching.TILE_ELEMENTS", 60)
-    tiled = matched_residuals(queries, references, (3, 3), Matching(kind=kind))  # type: ignore[arg-type]
+def test_small_tiles_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries, bank = unit_rows(3, 12, 16, seed=1), unit_rows(4, 12, 16, seed=2)
+    settings_ = Matching(kind=kind)  # type: ignore[arg-type]
+    whole = matched_residuals(queries, bank, (3, 4), settings_)
+    monkeypatch.setattr(matching, "TILE_ELEMENTS", 100)
 
-    assert torch.allclose(whole, tiled, atol=1e-6)
-
-
-def test_a_reference_leaves_no_residual_against_its_own_bank() -> None:
-    references = unit(3, 16, 8)
-    residual = matched_residuals(references, references, (4, 4), Matching(kind="nearest", gamma=0.0))
-
-    assert residual.abs().max() < 1e-6
+    torch.testing.assert_close(matched_residuals(queries, bank, (3, 4), settings_), whole, atol=1e-6, rtol=0)
 
 
-def test_more_references_never_raise_the_distance_to_the_nearest() -> None:
-    queries, references = unit(1, 16, 8), unit(4, 16, 8, seed=2)
-    distances = [
-        matched_residuals(queries, references[:K], (4, 4), Matching(kind="nearest", gamma=0.0)).norm(dim=-1)
-        for K in (1, 2, 4)
-    ]
-    assert (distances[1] <= distances[0] + 1e-6).all()
-    assert (distances[2] <= distances[1] + 1e-6).all()
+@pytest.mark.parametrize("kind", ["sparsemax", "nearest", "topk"])
+def test_the_order_of_references_does_not_matter(kind: str) -> None:
+    queries, bank = unit_rows(1, 12, 16, seed=1), unit_rows(4, 12, 16, seed=2)
+    settings_ = Matching(kind=kind)  # type: ignore[arg-type]
+    plain = matched_residuals(queries, bank, (3, 4), settings_)
+
+    torch.testing.assert_close(matched_residuals(queries, bank.flip(0), (3, 4), settings_), plain, atol=1e-5, rtol=0)
 
 
-def test_radii_are_distances_from_the_centre_of_the_grid() -> None:
-    assert radii((3, 3)).reshape(3, 3)[1, 1] == 0
-    assert radii((3, 5)).reshape(3, 5)[0, 0] == pytest.approx(np.hypot(1, 2))
+@settings(deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 4))
+def test_more_references_never_raise_a_patchs_nearest_distance(seed: int, count: int) -> None:
+    queries, bank = unit_rows(1, 6, 8, seed=seed), unit_rows(count + 1, 6, 8, seed=seed + 1)
+    plain = Matching(kind="nearest", gamma=0.0)
+    fewer = matched_residuals(queries, bank[:count], (2, 3), plain).norm(dim=-1)
+    more = matched_residuals(queries, bank, (2, 3), plain).norm(dim=-1)
+
+    assert (more <= fewer + 1e-5).all()
+
+
+def test_topk_is_the_direction_of_the_mean_of_the_best() -> None:
+    queries, bank = unit_rows(1, 4, 8, seed=1), unit_rows(2, 4, 8, seed=2)
+    rows = bank.reshape(8, 8)
+    best = (queries[0, 0] @ rows.T).topk(3).indices
+    wanted = queries[0, 0] - torch.nn.functional.normalize(rows[best].mean(dim=0), dim=-1)
+
+    left = matched_residuals(queries, bank, (2, 2), Matching(kind="topk", k=3, gamma=0.0))
+
+    torch.testing.assert_close(left[0, 0], wanted, atol=1e-6, rtol=0)
