@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from inspector.errors import ImageError
-from inspector.images import decode_image, encode_png, heat_map, list_images, read_image, shrink
+from inspector.images import decode_image, encode_jpeg, encode_png, heat_map, list_images, read_image, shrink
 
 
 def write(path: Path, pixels: np.ndarray) -> Path:
@@ -54,6 +54,80 @@ def test_a_picture_of_108_megapixels_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "huge.png", np.zeros((9_000, 12_000), np.uint8))
     with pytest.raises(ImageError, match="12000×9000 px is too large"):
         read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_huge_picture_is_refused_by_its_header_before_it_is_decoded(
+    suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, data = cv2.imencode(suffix, np.zeros((9_000, 12_000), np.uint8))
+    assert done
+
+    def decode(*_: object) -> None:
+        pytest.fail("the picture was decoded")
+
+    monkeypatch.setattr(cv2, "imdecode", decode)
+    with pytest.raises(ImageError, match="12000×9000 px is too large; at most 100 Mpx"):
+        decode_image(data.tobytes(), "huge")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp"])
+@pytest.mark.parametrize("kept", [0.05, 0.5, 0.98])
+def test_half_a_file_is_refused_and_never_half_a_picture(suffix: str, kept: float) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    done, data = cv2.imencode(suffix, image)
+    assert done
+    whole = data.tobytes()
+    assert decode_image(whole).shape == (64, 80, 3)
+
+    with pytest.raises(ImageError):
+        decode_image(whole[: int(len(whole) * kept)], "half")
+
+
+def test_a_jpeg_whose_end_is_missing_may_still_be_written() -> None:
+    whole = encode_jpeg(np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8))
+
+    with pytest.raises(ImageError, match="not complete"):
+        decode_image(whole[:-2], "part.jpg")
+
+
+def test_a_picture_that_a_camera_turned_is_read_upright() -> None:
+    upright = np.zeros((32, 64, 3), np.uint8)
+    upright[:, :16] = 255
+    data = encode_jpeg(upright)
+    tag = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
+    block = b"Exif\x00\x00" + tag  # orientation 6: turn right by 90 degrees
+    turned = decode_image(data[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + data[2:])
+
+    assert turned.shape == (64, 32, 3)
+    assert turned[:8].mean() > 240
+    assert turned[32:].mean() < 15
+
+
+def test_full_16_bit_range_maps_onto_full_8_bit_range(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    image = read_image(write(tmp_path / "ramp.png", ramp))
+
+    assert (image.min(), image.max()) == (0, 255)
+    assert np.abs(image[..., 0].astype(float) - ramp / 257).max() <= 1
+
+
+def test_float_pixels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="8 or 16 bits"):
+        read_image(write(tmp_path / "float.tiff", np.ones((32, 32), np.float32)))
+
+
+def test_names_that_are_not_ascii_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "Prüfling 部品.png"
+    path.write_bytes(encode_png(np.full((20, 20, 3), 5, np.uint8)))
+
+    assert (read_image(path) == 5).all()
+
+
+def test_a_map_that_is_not_finite_leaves_the_picture_as_it_is() -> None:
+    image = np.full((40, 40, 3), 100, np.uint8)
+
+    assert np.array_equal(heat_map(np.full((20, 20), np.nan, np.float32), image, 1.0), image)
 
 
 def test_a_folder_lists_its_pictures_by_name_and_an_empty_one_is_refused(tmp_path: Path) -> None:

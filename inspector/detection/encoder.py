@@ -129,7 +129,9 @@ class Encoder:
         """uint8 `[1, 3, S, S]`, bicubic with antialias, no crop."""
         check_image(image)
         S = self.image_size
-        planes = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1).unsqueeze(0)  # [1, 3, H, W]
+        planes = (
+            torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1).unsqueeze(0)
+        )  # [1, 3, H, W]
         if image.shape[:2] == (S, S):
             return planes
         return fn.interpolate(planes, size=(S, S), mode="bicubic", align_corners=False, antialias=True)

@@ -1,5 +1,7 @@
 """From an anomaly map to defect regions in pixels of the camera's image. numpy and OpenCV only."""
 
+from math import ceil, floor
+
 import cv2
 import numpy as np
 
@@ -32,12 +34,13 @@ def find_regions(anomaly_map: MapArray, pixel_threshold: float, image_hw: tuple[
         if area < MIN_AREA_FRACTION * anomaly_map.size:
             continue
         values = anomaly_map[y : y + height, x : x + width][labels[y : y + height, x : x + width] == label]
+        left, upper = floor(x * scale_x), floor(y * scale_y)  # whole pixels that the region touches
         regions.append(
             Region(
-                x_px=round(x * scale_x),
-                y_px=round(y * scale_y),
-                width_px=max(1, round(width * scale_x)),
-                height_px=max(1, round(height * scale_y)),
+                x_px=left,
+                y_px=upper,
+                width_px=ceil((x + width) * scale_x) - left,
+                height_px=ceil((y + height) * scale_y) - upper,
                 area_px=max(1, round(area * scale_x * scale_y)),
                 area_fraction=area / anomaly_map.size,
                 centroid_x_px=float((centroids[label][0] + 0.5) * scale_x),

@@ -25,7 +25,9 @@ PHRASES = {
 }
 SENTENCES = """a photo of a {}.|a photo of the {}.|a cropped photo of a {}.|a cropped photo of the {}.
 a close-up photo of a {}.|a close-up photo of the {}.|the {} in the image.|the {} in the scene.|an image of a {}.
-an image of the {}.|a rendering of a {}.|a photo of one {}.|showing the {}.|showing a {}.|itap of a {}.""".replace("\n", "|")
+an image of the {}.|a rendering of a {}.|a photo of one {}.|showing the {}.|showing a {}.|itap of a {}.""".replace(
+    "\n", "|"
+)
 
 
 @dataclass
@@ -75,7 +77,9 @@ class JudgeVit:
 
     def __init__(self, config: Path, checkpoint: Path, image_size: int) -> None:
         keys = json.loads(config.read_text())
-        self.weights = {k: np.asarray(v, np.float64) for k, v in load_file(checkpoint).items() if k.startswith("visual.")}
+        self.weights = {
+            k: np.asarray(v, np.float64) for k, v in load_file(checkpoint).items() if k.startswith("visual.")
+        }
         self.quick = bool(keys["quick_gelu"])
         self.depth = int(keys["vision_cfg"]["layers"])
         self.head_width = int(keys["vision_cfg"]["head_width"])
@@ -198,9 +202,7 @@ def residuals(queries: Array, references: list[Array], grid: tuple[int, int], ga
     bank = np.concatenate(references)
     out = np.zeros_like(queries)
     for q, feature in enumerate(queries):
-        scores = np.array(
-            [feature @ bank[r] - gamma * abs(rho[q] - rho[r % len(rho)]) for r in range(len(bank))]
-        )
+        scores = np.array([feature @ bank[r] - gamma * abs(rho[q] - rho[r % len(rho)]) for r in range(len(bank))])
         out[q] = feature - unit(sparsemax(scores) @ bank)
     return out
 
@@ -233,9 +235,7 @@ def judged(query: Seen, references: list[Seen], size: int, text: Array | None) -
         residuals(query.taps[tap], [reference.taps[tap] for reference in references], query.grids[tap])
         for tap in range(len(query.taps))
     ]
-    maps = [
-        enlarged(np.sqrt((r * r).sum(axis=1)), grid, size) for r, grid in zip(per_tap, query.grids, strict=True)
-    ]
+    maps = [enlarged(np.sqrt((r * r).sum(axis=1)), grid, size) for r, grid in zip(per_tap, query.grids, strict=True)]
     visual = sum(maps[1:], maps[0]) / len(maps)
     parts = {"visual_map": top(visual)}
     if text is None:

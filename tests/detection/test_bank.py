@@ -76,7 +76,9 @@ def test_the_manifest_says_where_the_bank_comes_from(tmp_path: Path, detector: D
     assert manifest["calibration"]["threshold"] == detector.threshold
 
 
-def test_saving_again_replaces_the_bank_and_leaves_nothing_behind(tmp_path: Path, detector: Detector, vit: Encoder) -> None:
+def test_saving_again_replaces_the_bank_and_leaves_nothing_behind(
+    tmp_path: Path, detector: Detector, vit: Encoder
+) -> None:
     detector.bank.save(tmp_path / "bank")
     other = Detector.from_references(vit, models.pictures(1, 40, seed=5))
     other.bank.save(tmp_path / "bank")

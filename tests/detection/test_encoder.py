@@ -122,7 +122,9 @@ def test_a_pickled_checkpoint_is_refused_and_nothing_in_it_runs(tmp_path: Path, 
     assert not witness.exists()
 
 
-def test_a_pt_file_of_tensors_gives_the_same_encoder_as_safetensors(tmp_path: Path, vit: Encoder, vit_files: Files) -> None:
+def test_a_pt_file_of_tensors_gives_the_same_encoder_as_safetensors(
+    tmp_path: Path, vit: Encoder, vit_files: Files
+) -> None:
     path = tmp_path / "plain.pt"
     torch.save({"state_dict": {f"module.{key}": value for key, value in load_file(vit_files[1]).items()}}, path)
 
@@ -240,7 +242,12 @@ def test_loading_says_nothing_of_random_weights(vit_files: Files, caplog: pytest
 @pytest.mark.parametrize("taps", [[0], [5], [2, 1], [4, 4]])
 def test_taps_that_do_not_exist_or_do_not_rise_are_refused(vit_files: Files, taps: list[int]) -> None:
     config = EncoderConfig.model_construct(
-        name=str(vit_files[0]), pretrained=str(vit_files[1]), taps=taps, device="cpu", precision="fp32", threads=0,
+        name=str(vit_files[0]),
+        pretrained=str(vit_files[1]),
+        taps=taps,
+        device="cpu",
+        precision="fp32",
+        threads=0,
         image_size=None,
     )
     with pytest.raises(EncoderError, match=r"encoder\.taps"):
@@ -286,7 +293,9 @@ def test_bf16_stays_near_fp32_and_has_another_fingerprint(vit: Encoder, vit_file
         assert (exact * near).sum(dim=-1).min() > 0.98
 
 
-def test_the_fingerprint_follows_everything_that_changes_numbers(tmp_path: Path, vit: Encoder, vit_files: Files) -> None:
+def test_the_fingerprint_follows_everything_that_changes_numbers(
+    tmp_path: Path, vit: Encoder, vit_files: Files
+) -> None:
     keys = json.loads(vit_files[0].read_text())
     quick, heads = tmp_path / "quick.json", tmp_path / "heads.json"
     quick.write_text(json.dumps(keys | {"quick_gelu": True}))

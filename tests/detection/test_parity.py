@@ -35,7 +35,9 @@ def check(encoder: Encoder, tower: Any, text: Any, *, count: int, size: int, see
     ("depth", "size", "count", "quick_gelu"),
     [(4, 32, 1, False), (4, 48, 3, True), (8, 40, 2, False), (12, 32, 2, True), (12, 56, 3, False)],
 )
-def test_a_vit_scores_as_the_algorithm_says(tmp_path: Path, depth: int, size: int, count: int, quick_gelu: bool) -> None:
+def test_a_vit_scores_as_the_algorithm_says(
+    tmp_path: Path, depth: int, size: int, count: int, quick_gelu: bool
+) -> None:
     config, checkpoint = models.write_model(tmp_path, models.vit_keys(depth, quick_gelu=quick_gelu), seed=depth)
     encoder = models.load(config, checkpoint, image_size=size)
 

@@ -62,7 +62,12 @@ def test_a_noisy_map_gives_no_more_than_the_limit() -> None:
 
 
 @given(
-    st.integers(0, 63), st.integers(0, 63), st.integers(1, 64), st.integers(1, 64), st.integers(16, 5000), st.integers(16, 5000)
+    st.integers(0, 63),
+    st.integers(0, 63),
+    st.integers(1, 64),
+    st.integers(1, 64),
+    st.integers(16, 5000),
+    st.integers(16, 5000),
 )
 def test_a_region_lies_in_the_image(x: int, y: int, width: int, height: int, image_h: int, image_w: int) -> None:
     anomaly_map = blank()
