@@ -45,7 +45,7 @@ def test_one_odd_reference_moves_the_threshold_little_however_odd_it_is(scores: 
 
 
 def test_references_that_look_all_the_same_still_leave_a_margin() -> None:
-    assert calibrate([0.5, 0.5, 0.5], 3).threshold > 0.5 * 1.1
+    assert calibrate([0.5, 0.5, 0.5], 3).threshold > 0.5 * 1.05
 
 
 def test_fewer_references_give_a_wider_margin() -> None:
@@ -64,7 +64,7 @@ def test_wider_spread_gives_a_wider_margin() -> None:
 
 def test_scores_near_zero_do_not_make_the_margin_vanish() -> None:
     """Text terms are negative for normal pictures and can bring the sum to zero; the visual term's size remains."""
-    assert calibrate([0.0, 0.001, -0.001], 3, scale=0.5).threshold > 0.05
+    assert calibrate([0.0, 0.001, -0.001], 3, scale=0.5).threshold > 0.03
 
 
 def test_a_calibration_says_what_it_rests_on() -> None:

@@ -20,6 +20,9 @@ from tests.detection import models
 
 REAL = Path(__file__).parents[3] / "shared" / "realdata"
 
+LIMITS = {"flange": 0.8, "blister": 0.8, "gear": 0.6}
+"""Image AUROC that the embedded encoder must reach on drawn parts; the gear is its weak side."""
+
 
 @pytest.fixture(scope="module")
 def embedded() -> Encoder:
@@ -212,20 +215,14 @@ def test_variations_are_mild_and_repeatable() -> None:
 
 
 @pytest.mark.slow
-def test_drawn_defects_score_above_good_parts(embedded: Encoder) -> None:
-    """Mean over the three kinds, of 12 good and 12 bad parts each; a single kind says little (one value: ± 0.1).
+@pytest.mark.parametrize("kind", simulation.KINDS)
+def test_drawn_defects_score_above_good_parts(embedded: Encoder, kind: str) -> None:
+    detector = Detector.from_references(embedded, simulation.draw_references(kind, 8))
+    good = [simulation.draw_part(kind, 3, trigger, 0.0)[0] for trigger in range(1, 17)]
+    bad = [simulation.draw_part(kind, 3, trigger, 1.0)[0] for trigger in range(1, 17)]
+    scores = [inspection.score for inspection in detector.inspect(good + bad)]
 
-    The limits here and below only tell a working detector from chance; the model card holds what was measured.
-    """
-    areas = []
-    for kind in simulation.KINDS:
-        detector = Detector.from_references(embedded, simulation.draw_references(kind, 6))
-        good = [simulation.draw_part(kind, 3, trigger, 0.0)[0] for trigger in range(1, 13)]
-        bad = [simulation.draw_part(kind, 3, trigger, 1.0)[0] for trigger in range(1, 13)]
-        scores = [inspection.score for inspection in detector.inspect(good + bad)]
-        areas.append(roc_auc_score([0] * 12 + [1] * 12, scores))
-
-    assert np.mean(areas) > 0.7, areas
+    assert roc_auc_score([0] * 16 + [1] * 16, scores) > LIMITS[kind]
 
 
 @pytest.mark.slow
