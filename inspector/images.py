@@ -123,7 +123,8 @@ def heat_map(anomaly_map: MapArray, image: ImageArray, threshold: float) -> Imag
     level = np.clip(scaled / max(threshold, 1e-9) - 0.5, 0.0, 1.0).astype(np.float32)
     colours = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_JET)[:, :, ::-1]
     weight = np.minimum(level * 1.5, 0.65)[:, :, None]
-    return (image * (1.0 - weight) + colours * weight).astype(np.uint8)
+    blended: ImageArray = (image * (1.0 - weight) + colours * weight).astype(np.uint8)
+    return blended
 
 
 def shrink(image: ImageArray, max_side_px: int) -> ImageArray:

@@ -41,17 +41,19 @@ def sparsemax(scores: Tensor) -> Tensor:
     """Euclidean projection of each row of `[Q, R]` onto the simplex (Martins & Astudillo 2016), without a sort.
 
     The threshold τ solves Σ max(0, s − τ) = 1. Newton steps from max s − 1 rise to it and are exact once the support
-    no longer changes (Michelot).
+    no longer changes (Michelot). Scores count from their row's maximum: thousands of similarities near 0.9 would add up
+    to a sum beside which float32 hardly sees the 1.
     """
-    tau = scores.amax(dim=-1, keepdim=True) - 1.0  # [Q, 1]
+    z = scores - scores.amax(dim=-1, keepdim=True)  # [Q, R], ≤ 0
+    tau = torch.full_like(z[:, :1], -1.0)  # [Q, 1]
     for _ in range(MAX_NEWTON_STEPS):
-        support = scores > tau
+        support = z > tau
         count = support.sum(dim=-1, keepdim=True)
-        step = (torch.where(support, scores, 0.0).sum(dim=-1, keepdim=True) - 1.0) / count
+        step = (torch.where(support, z, 0.0).sum(dim=-1, keepdim=True) - 1.0) / count
         if bool((step <= tau).all()):
             break
         tau = torch.maximum(tau, step)
-    return (scores - tau).clamp_min(0.0)
+    return (z - tau).clamp_min(0.0)
 
 
 def matched_residuals(queries: Tensor, references: Tensor, grid_hw: tuple[int, int], matching: Matching) -> Tensor:

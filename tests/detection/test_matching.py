@@ -54,6 +54,15 @@ def test_sparsemax_is_exact_on_thousands_of_near_equal_scores() -> None:
     assert np.abs(sparsemax(scores).numpy() - wanted).max() < 1e-12
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-5, 1e-2])
+def test_sparsemax_keeps_its_sum_in_float32_over_a_large_bank(spread: float) -> None:
+    """Sums of thousands of scores near 0.9 once drowned the 1 that the weights must add up to."""
+    scores = 0.9 + spread * torch.rand(3, 50_000, generator=torch.Generator().manual_seed(0))
+    weights = sparsemax(scores)
+
+    torch.testing.assert_close(weights.double().sum(dim=-1), torch.ones(3).double(), atol=2e-5, rtol=0)
+
+
 def test_a_row_that_is_not_finite_does_not_touch_the_others() -> None:
     rows = torch.rand(3, 9, generator=torch.Generator().manual_seed(0))
     spoilt = rows.clone()
