@@ -1,6 +1,6 @@
 """The numbers of the contract: errors, answers, station states, modes and flags; standard library only.
 
-The values are those of `shared/plc-contract.md` and never change their meaning; the names follow its words.
+The values are those of `docs/plc-contract.md` and never change their meaning; the names follow its words.
 """
 
 from enum import IntEnum, IntFlag

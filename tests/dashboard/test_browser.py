@@ -10,11 +10,10 @@ import pytest
 from inspector.contract.broker import free_port
 from inspector.contract.codes import StationState
 from inspector.store import stations
-from tests.browser import chromium, served
+from tests.browser import served
 from tests.dashboard import seed
 from tests.dashboard.seed import Scene
 
-__all__ = ["chromium"]
 SLOW_MS = 30_000
 
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import select
 
 from inspector import simulation
@@ -16,20 +15,12 @@ from inspector.contract.virtual_plc import VirtualPlc
 from inspector.images import encode_png
 from inspector.store import products
 from inspector.store.schema import Audit, Command, Recipe
-from tests.browser import chromium, served
-from tests.end_to_end.line import Line
+from tests.browser import served
+from tests.end_to_end.plant import Line, started
 
-__all__ = ["chromium"]
 PERIOD_S = 0.4
 SLOW_MS = 90_000
 AFTER = 8
-
-
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
-    line = Line(tmp_path, dashboard={"port": free_port()})
-    yield line
-    line.close()
 
 
 @contextmanager
@@ -74,13 +65,14 @@ def teach(page: Any, address: str, name: str, files: list[str]) -> None:
 def test_a_product_is_taught_and_activated_in_the_browser_while_parts_come_by(
     line: Line, chromium: Any, tmp_path: Path
 ) -> None:
-    flange = line.teach("flange", activate="flange")["flange"]
-    line.start_worker()
+    line.values["dashboard"] = {"port": free_port()}
     page = chromium.new_page(viewport={"width": 1440, "height": 900})
     page.set_default_timeout(SLOW_MS)
-    with served(line.config, line.path, tmp_path / "dashboard.log") as address, line.plc() as plc:
-        plc.want_recipe(flange)
-        plc.wait_ready(90)
+    with (
+        served(line.config, line.config_path, tmp_path / "dashboard.log") as address,
+        line.plc("flange", timeout_s=20.0) as plc,
+    ):
+        started(line, plc)
         with parts_come_by(plc, "flange"):
             teach(page, address, "gear 24", reference_files(tmp_path / "upload", "gear"))
             page.get_by_role("button", name="Activate").dblclick()
@@ -101,7 +93,7 @@ def test_a_product_is_taught_and_activated_in_the_browser_while_parts_come_by(
 
     rows = line.rows()
     triggers = Counter(row.trg for row in rows)
-    assert triggers == Counter(range(1, before + AFTER + 1)), line.log()[-3000:]
+    assert triggers == Counter(range(1, before + AFTER + 1)), line.log[-3000:]
     assert counts.triggers == counts.accepted + counts.rejected == before + AFTER
     assert counts.missing == 0
     after = [row for row in rows if row.trg > before]
@@ -113,19 +105,19 @@ def test_a_product_is_taught_and_activated_in_the_browser_while_parts_come_by(
 
 
 def line_recipe(line: Line, name: str) -> Recipe:
-    with line.store.read() as session:
+    with line.store() as store, store.read() as session:
         recipe = products.find_product(session, name).recipes[0]
         assert recipe.product.name == name
         return recipe
 
 
 def asked_for(line: Line) -> list[str]:
-    with line.store.read() as session:
+    with line.store() as store, store.read() as session:
         return list(session.scalars(select(Command.name).where(Command.source == "dashboard")))
 
 
 def taught(line: Line) -> list[str]:
     """Products that were taught from the pages; a double click must not teach twice."""
-    with line.store.read() as session:
+    with line.store() as store, store.read() as session:
         entries = session.scalars(select(Audit).where(Audit.action == "teach", Audit.who == "dashboard"))
         return [entry.detail["product"] for entry in entries]
