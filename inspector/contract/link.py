@@ -24,6 +24,7 @@ from inspector.contract.session import (
     Identity,
     Lost,
     ProtocolRefusedError,
+    Received,
     Session,
     Token,
 )
@@ -68,6 +69,8 @@ class BrokerLink:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._session: Session | None = None  # an accepted one, or None
+        self._telling = threading.Lock()
+        self._early: list[Received] = []
         self._protocol = MQTTProtocolVersion.MQTTv5
         self._sessions = 0
         self.connections = 0
@@ -173,25 +176,43 @@ class BrokerLink:
                 v5 = session.protocol == MQTTProtocolVersion.MQTTv5
                 self._protocol = MQTTProtocolVersion.MQTTv311 if v5 else MQTTProtocolVersion.MQTTv5
                 raise
-            self.connections += 1
-            self.problem = ""
-            self._session = session
-            log.info("connected to the MQTT broker %s:%d", self._config.host, self._config.port)
-            self._tell(Connected(session.number))
+            self._accept(session)
             while not session.ended.wait(0.2) and not self._stopping.is_set():
                 pass
         finally:
-            was_accepted, self._session = self._session is session, None
+            with self._telling:
+                was_accepted, self._session = self._session is session, None
             session.close()
+            self._early.clear()
             if was_accepted:
                 self.problem = session.problem or "connection lost"
                 self._tell(Lost(session.number, self.problem))
+
+    def _accept(self, session: Session) -> None:
+        """From here on there is a connection; what came before the broker had confirmed all of it is told now."""
+        self.connections += 1
+        self.problem = ""
+        log.info("connected to the MQTT broker %s:%d", self._config.host, self._config.port)
+        with self._telling:
+            self._session = session
+            self._deliver(Connected(session.number))
+            for event in self._early:
+                self._deliver(event)
+            self._early.clear()
 
     def _new_session(self) -> Session:
         self._sessions += 1
         return Session(self._config, self._identity, self._protocol, number=self._sessions, tell=self._tell)
 
     def _tell(self, event: Event) -> None:
+        """Hand an event on; a message that outruns the confirmation waits for it, or its answer could not be sent."""
+        with self._telling:
+            if isinstance(event, Received) and self._session is None:
+                self._early = [*self._early, event][-EVENT_QUEUE_SIZE:]
+            else:
+                self._deliver(event)
+
+    def _deliver(self, event: Event) -> None:
         for events, kinds in self._listeners:
             if isinstance(event, kinds):
                 try:
