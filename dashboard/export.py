@@ -58,7 +58,10 @@ def inspection_values(row: InspectionRow) -> dict[str, Any]:
         "id", "boot", "seq", "trg", "camera", "frame_id", "part", "err", "flg", "score", "threshold", "roi",
         "latency_ms", "image_path", "map_path", "detail",
     )  # fmt: skip
-    regions = ("x_px", "y_px", "width_px", "height_px", "area_px", "area_fraction", "peak", "mean_excess")
+    regions = (
+        "x_px", "y_px", "width_px", "height_px", "area_px", "area_fraction", "centroid_x_px", "centroid_y_px", "peak",
+        "peak_x_px", "peak_y_px", "mean_excess", "matches",
+    )  # fmt: skip
     return {
         **{name: getattr(row, name) for name in names},
         "captured_at": row.captured_at.isoformat(),

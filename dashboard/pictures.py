@@ -11,10 +11,12 @@ import cv2
 import streamlit as st
 
 from inspector.errors import ImageError
-from inspector.images import decode_image, encode_jpeg, read_image, shrink
-from inspector.types import ImageArray
+from inspector.images import FRAME_RGB, cut_out, decode_image, encode_jpeg, read_image, shrink
+from inspector.types import Box, ImageArray
 
-BOX_RGB = (255, 59, 48)
+BOX_RGB = FRAME_RGB
+PATCH_VIEW = 4.0
+"""How many patches wide the view around a patch is."""
 
 
 def view(data_path: Path, path: str | None, max_side_px: int) -> bytes | None:
@@ -30,9 +32,25 @@ def view(data_path: Path, path: str | None, max_side_px: int) -> bytes | None:
         return None
 
 
+def patch(data_path: Path, path: str, box: Box, side_px: int) -> bytes | None:
+    """A patch of a kept picture with its surroundings, as a JPEG; None if the picture is not there."""
+    file = (data_path / path).resolve()
+    if not file.is_relative_to(data_path.resolve()):
+        return None
+    try:
+        return encode_jpeg(cut_out(_read(str(file)), box, around=PATCH_VIEW, side_px=side_px), 90)
+    except ImageError:  # tidied away
+        return None
+
+
 def data_uri(jpeg: bytes) -> str:
     """A JPEG as an address that needs no second request."""
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _read(file: str) -> ImageArray:
+    return read_image(Path(file))
 
 
 @st.cache_data(max_entries=400, show_spinner=False)

@@ -132,6 +132,15 @@ def score_words(part: PartView, *, short: bool = False) -> str:
     return f"{'' if short else 'score '}{words.number(part.score)} {sign} {words.number(part.threshold)}"
 
 
+def patches(title: str, figures: Sequence[tuple[bytes | None, str]]) -> str:
+    """Patches side by side, each with its caption; one whose picture is gone says so."""
+    cards = []
+    for jpeg, caption in figures:
+        picture = _image(jpeg, caption) if jpeg else '<div class="vi-none">picture missing</div>'
+        cards.append(f'<div class="vi-card">{picture}<div class="vi-small">{escape(caption)}</div></div>')
+    return f'<div class="vi-small">{escape(title)}</div><div class="vi-patches">{"".join(cards)}</div>'
+
+
 def _figure(data_path: Path, path: str | None, caption: str) -> str:
     jpeg = pictures.view(data_path, path, NEWEST_SIDE_PX)
     if jpeg is None:

@@ -6,13 +6,12 @@ May import the store, `inspector.recipes` and `state`. Only what comes out of he
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy.orm import joinedload
 
 from edge.scorer import self_test
 from edge.state import ActiveRecipe
 from inspector.detection.encoder import Encoder
 from inspector.errors import NotFoundError
-from inspector.images import read_image
 from inspector.recipes import load_detector
 from inspector.store.engine import Store
 from inspector.store.schema import Recipe
@@ -25,8 +24,7 @@ def prepare_recipe(store: Store, data_path: Path, recipe_id: int, encoder: Encod
         InspectorError: it is not there, not ready, damaged, of another encoder, or fails its self-test.
     """
     with store.read() as session:
-        options = [joinedload(Recipe.product), selectinload(Recipe.references)]
-        recipe = session.get(Recipe, recipe_id, options=options)
+        recipe = session.get(Recipe, recipe_id, options=[joinedload(Recipe.product)])
     if recipe is None:
         raise NotFoundError(f"there is no recipe {recipe_id}")
     active = ActiveRecipe(
@@ -37,8 +35,6 @@ def prepare_recipe(store: Store, data_path: Path, recipe_id: int, encoder: Encod
         bank_sha256=recipe.bank_sha256 or "",
         since=datetime.now(UTC),
         detector=load_detector(data_path, recipe, encoder),
-        golden=read_image(data_path / recipe.references[0].path),
     )
-    active.detector.warm_up(max_batch)
-    self_test(active)
+    self_test(active, max_batch)
     return active

@@ -12,14 +12,13 @@ from datetime import datetime
 from inspector.contract.codes import ErrorCode, StationMode, StationState
 from inspector.contract.messages import RecipeMessage, State
 from inspector.detection.detector import Detector
-from inspector.types import ImageArray
 
 NAME_LENGTH = 64
 
 
 @dataclass(frozen=True, eq=False)
 class ActiveRecipe:
-    """A product's revision, loaded and warm; `golden` is a reference that it must be able to score."""
+    """A product's revision, loaded, tested and warm."""
 
     recipe_id: int
     rcp: int
@@ -28,7 +27,6 @@ class ActiveRecipe:
     bank_sha256: str
     since: datetime
     detector: Detector
-    golden: ImageArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ May import the contract, the store's record and `parts`. Pure functions: the onl
 it comes only from a completed finite score in time.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 
@@ -12,7 +13,7 @@ from edge.state import ActiveRecipe
 from inspector.contract.codes import ErrorCode, Flag
 from inspector.contract.messages import Detail, DetailRegion, Result, scale_score, split_utc
 from inspector.store.journal import VerdictRecord
-from inspector.types import Inspection, Verdict
+from inspector.types import Inspection, Region, Verdict
 
 REASON_LENGTH = 200
 NO_FLAG = Flag(0)
@@ -89,7 +90,8 @@ class Statement:
             reason=answer.reason.encode("ascii", "replace").decode()[:REASON_LENGTH],
             parts={} if inspection is None else _finite(asdict(inspection.parts)),
             branches=[] if inspection is None else list(inspection.parts.branches),
-            regions=[] if inspection is None else [_region(asdict(region)) for region in inspection.regions],
+            contributions={} if inspection is None else _finite(inspection.contributions),
+            regions=[] if inspection is None else [_region(region) for region in inspection.regions],
             image=self.image_path,
             encoder="" if answer.active is None else answer.active.detector.encoder.name,
             timings_ms={name: round(value, 2) for name, value in answer.timings_ms.items()},
@@ -160,9 +162,9 @@ def _image_size(part: Part) -> dict[str, list[int]]:
     return {} if part.image is None else {"image_size_px": [part.image.shape[1], part.image.shape[0]]}
 
 
-def _finite(parts: dict[str, float | None]) -> dict[str, float | None]:
+def _finite(parts: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in parts.items() if value is not None and isfinite(value)}
 
 
-def _region(region: dict[str, float]) -> DetailRegion:
-    return DetailRegion(**{name: region[name] for name in DetailRegion.model_fields})
+def _region(region: Region) -> DetailRegion:
+    return DetailRegion(**{name: getattr(region, name) for name in DetailRegion.model_fields})

@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 
 from inspector.errors import ImageError
-from inspector.types import ImageArray, MapArray
+from inspector.types import Box, ImageArray, MapArray
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 MIN_SIDE_PX = 16
 MAX_PIXELS = 100_000_000
+FRAME_RGB = (255, 59, 48)
 HEADER_BYTES = 64
 
 
@@ -125,6 +126,26 @@ def heat_map(anomaly_map: MapArray, image: ImageArray, threshold: float) -> Imag
     weight = np.minimum(level * 1.5, 0.65)[:, :, None]
     blended: ImageArray = (image * (1.0 - weight) + colours * weight).astype(np.uint8)
     return blended
+
+
+def cut_out(image: ImageArray, box: Box, *, around: float, side_px: int) -> ImageArray:
+    """A square view of `side_px` of the surroundings of `box`, which is framed in red.
+
+    `around` is how many times the box's longer side the view shows; it is moved to lie inside of the picture.
+    """
+    height_px, width_px = image.shape[:2]
+    left, top, wide, high = (value * side for value, side in zip(box, (width_px, height_px) * 2, strict=True))
+    view_px = min(max(8, round(around * max(wide, high))), height_px, width_px)
+    x = round(min(max(left + wide / 2 - view_px / 2, 0), width_px - view_px))
+    y = round(min(max(top + high / 2 - view_px / 2, 0), height_px - view_px))
+    part = image[y : y + view_px, x : x + view_px]
+    scale = side_px / view_px
+    view = np.asarray(cv2.resize(part, (side_px, side_px), interpolation=cv2.INTER_CUBIC), np.uint8)
+    corners = [
+        (round((left - x + right) * scale), round((top - y + down) * scale)) for right, down in ((0, 0), (wide, high))
+    ]
+    cv2.rectangle(view, corners[0], corners[1], FRAME_RGB, 2)
+    return view
 
 
 def shrink(image: ImageArray, max_side_px: int) -> ImageArray:

@@ -61,9 +61,33 @@ class Frame:
             raise ValueError(f"trigger must be an unsigned 32-bit number, but got {self.trigger}")
 
 
+Box = tuple[float, float, float, float]
+"""Left, top, width and height as fractions of a picture's width and height."""
+
+
+@dataclass(frozen=True)
+class PatchMatch:
+    """One reference patch that a patch of the part was compared with.
+
+    `tap` is the encoder's, `patch` lies in the part's picture, `reference` is the place in the bank (from 0), and
+    `reference_patch` lies in that reference. `weight` is its share of the matched normal patch (the weights of one tap
+    sum to 1, the smallest are left out), `similarity` the cosine.
+    """
+
+    tap: int
+    patch: Box
+    reference: int
+    reference_patch: Box
+    weight: float
+    similarity: float
+
+
 @dataclass(frozen=True)
 class Region:
-    """One connected defect region, in pixels of the camera's image."""
+    """One connected defect region, in pixels of the camera's image.
+
+    `matches` are the reference patches that the region's worst place was compared with, the heaviest of each tap first.
+    """
 
     x_px: int
     y_px: int
@@ -75,6 +99,9 @@ class Region:
     centroid_y_px: float
     peak: float
     mean_excess: float
+    peak_x_px: float
+    peak_y_px: float
+    matches: tuple[PatchMatch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,12 +120,22 @@ class ScoreParts:
         on = (("text", self.text_map), ("visual", self.visual_map), ("residual", self.residual_map))
         return tuple(name for name, value in on if value is not None)
 
+    def contributions(self, residual_weight: float) -> dict[str, float]:
+        """What each branch adds to the image score; `residual_weight` is λ. The sum is the score."""
+        found = {"visual": self.visual_map}
+        if self.text_map is not None and self.text_cls is not None:
+            found["text"] = 0.5 * (self.text_map + self.text_cls)
+        if self.residual_map is not None and self.residual_cls is not None:
+            found["residual"] = residual_weight * 0.5 * (self.residual_map + self.residual_cls)
+        return {name: found[name] for name in self.branches}
+
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
     """What the detector says of one picture: exact numbers, the verdict they lead to, and where to look.
 
-    `score` and `threshold` are raw (higher is worse); `anomaly_map` is `[S, S]` float32.
+    `score` and `threshold` are raw (higher is worse); `anomaly_map` is `[S, S]` float32; `contributions` is what each
+    branch adds to the score.
     """
 
     score: float
@@ -107,6 +144,7 @@ class Inspection:
     parts: ScoreParts
     anomaly_map: MapArray
     regions: tuple[Region, ...] = field(default=())
+    contributions: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.anomaly_map.ndim != 2 or self.anomaly_map.dtype != np.float32:

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from inspector.errors import ImageError
-from inspector.images import decode_image, encode_jpeg, encode_png, heat_map, list_images, read_image, shrink
+from inspector.images import (
+    FRAME_RGB,
+    cut_out,
+    decode_image,
+    encode_jpeg,
+    encode_png,
+    heat_map,
+    list_images,
+    read_image,
+    shrink,
+)
+from inspector.types import Box
 
 
 def write(path: Path, pixels: np.ndarray) -> Path:
@@ -150,3 +161,18 @@ def test_a_heat_map_is_red_where_the_map_is_high_and_leaves_the_rest_alone() -> 
     assert picture[2, 2, 0] > picture[2, 2, 2]
     assert shrink(image, 20).shape == (20, 20, 3)
     assert shrink(image, 80) is image
+
+
+@pytest.mark.parametrize(
+    "box", [(0.0, 0.0, 0.1, 0.1), (0.9, 0.9, 0.1, 0.1), (0.4, 0.5, 0.2, 0.1), (0.0, 0.0, 1.0, 1.0)]
+)
+def test_a_cut_out_shows_its_box_framed_and_nothing_from_outside_the_picture(box: Box) -> None:
+    image = np.full((120, 200, 3), 90, np.uint8)
+    image[round(box[1] * 120) + 2 : round((box[1] + box[3]) * 120) - 2, :, :] = 200
+
+    view = cut_out(image, box, around=3.0, side_px=64)
+
+    assert view.shape == (64, 64, 3)
+    framed = (view == FRAME_RGB).all(axis=2)
+    assert framed.any()
+    assert (view[~framed] >= 50).all()  # the cubic interpolation swings a little below the darkest pixel

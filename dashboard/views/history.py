@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import data, export, pictures, tiles, words
+from dashboard import data, evidence, export, pictures, tiles, words
 from dashboard.context import Dashboard, dashboard, local_zone, told, utc_now
 from inspector.errors import NotFoundError
 from inspector.store.queries import InspectionFilter
@@ -220,7 +220,7 @@ def _one(plant: Dashboard, inspection_id: int | None) -> None:
         )
         tab_verdict.html(tiles.facts(_verdict_facts(row, part)))
         with tab_regions:
-            _regions(row)
+            evidence.regions(plant, row)
         tab_timing.html(tiles.facts(_timing_facts(row)))
         with tab_all:
             st.json(export.inspection_values(row), expanded=1)
@@ -261,7 +261,7 @@ def _verdict_facts(row: InspectionRow, part: data.PartView) -> list[tuple[str, s
         ("Anomaly score", words.number(row.score, 6)),
         ("Threshold", words.threshold_value(row.threshold, *kind) if row.threshold is not None else ""),
         ("Parts of the score", ", ".join(f"{name} {words.number(value)}" for name, value in parts.items())),
-        ("Branches", ", ".join(detail.get("branches") or [])),
+        ("Branches", evidence.shares(detail)),
         ("Flags", words.flag_words(row.flg)),
         ("Product", tiles.product_words(part)),
         ("Encoder", str(detail.get("encoder") or (recipe.encoder if recipe else "") or "")),
@@ -280,27 +280,3 @@ def _timing_facts(row: InspectionRow) -> list[tuple[str, str]]:
         ("Exposure to verdict", f"{row.latency_ms:.1f} ms"),
         *((f"{name}", f"{value:.1f} ms") for name, value in timings.items()),
     ]
-
-
-def _regions(row: InspectionRow) -> None:
-    if not row.regions:
-        st.caption("No region lies above the threshold.")
-        return
-    st.dataframe(
-        [
-            {
-                "No.": number,
-                "x px": one.x_px,
-                "y px": one.y_px,
-                "Width px": one.width_px,
-                "Height px": one.height_px,
-                "Area px": one.area_px,
-                "Area %": round(100 * one.area_fraction, 2),
-                "Peak": one.peak,
-            }
-            for number, one in enumerate(row.regions, 1)
-        ],
-        hide_index=True,
-    )
-    if not row.detail.get("image_size_px"):
-        st.caption("The size of the camera's picture is not on record, so the regions are not drawn.")

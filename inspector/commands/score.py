@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.progress import Progress, track
 from rich.table import Table
 
+from inspector.commands.evidence import sheet
 from inspector.commands.options import ConfigOption
 from inspector.config import load_config
 from inspector.errors import ImageError, UsageError
 from inspector.images import encode_png, heat_map, list_images, read_image
-from inspector.types import Verdict
+from inspector.types import ImageArray, Inspection, Verdict
 
 if TYPE_CHECKING:
     from inspector.detection.detector import Detector
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 ReferencesOption = Annotated[Path, typer.Option("--references", "-r", help="Folder of pictures of good parts.")]
 ImagesArgument = Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")]
 JsonFileOption = Annotated[Path | None, typer.Option("--json", help="Write all numbers into this file.")]
+ExplainOption = Annotated[
+    Path | None,
+    typer.Option("--explain", help="Write a sheet (.png) for each rejected picture: what it was compared with."),
+]
 MapsOption = Annotated[Path | None, typer.Option("--maps", help="Write raw maps (.npy) and heat maps (.png) here.")]
 
 
@@ -32,18 +37,19 @@ def score(
     config: ConfigOption = None,
     json_file: JsonFileOption = None,
     maps: MapsOption = None,
+    explain: ExplainOption = None,
 ) -> None:
     """Score pictures against references of good parts; no database, broker or camera is needed.
 
     Exit codes: 0 every picture has a verdict, 1 a picture could not be scored (its verdict is NONE), 2 references or
     configuration are wrong, 3 encoder.
 
-    Example: `inspector score --references good/ --json scores.json --maps maps/ suspects/`
+    Example: `inspector score --references good/ --json scores.json --maps maps/ --explain why/ suspects/`
     """
     from inspector.detection.detector import Detector
     from inspector.detection.encoder import load_encoder
 
-    _make_folders(json_file, maps)
+    _make_folders(json_file, maps, explain)
     errors = Console(stderr=True)
     paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
     reference_paths = list_images(references)
@@ -59,7 +65,17 @@ def score(
         )
     rows = []
     for path, stem in zip(track(paths, "scoring", console=errors, transient=True), _unique_stems(paths), strict=True):
-        rows.append(_row(detector, path, maps / stem if maps is not None else None))
+        try:
+            image = read_image(path)
+        except ImageError as error:
+            rows.append(_unscored(detector, path, str(error)))
+            continue
+        inspection = detector.inspect([image])[0]
+        if maps is not None:
+            _write_map(maps / stem, inspection, image, detector.pixel_threshold)
+        if explain is not None and inspection.regions:
+            (explain / f"{stem}.png").write_bytes(encode_png(sheet(image, inspection, pictures, path.name)))
+        rows.append(_row(detector, path, inspection))
     if json_file is not None:
         json_file.write_text(json.dumps({"encoder": encoder.name, "images": rows}, indent=1), encoding="utf-8")
     calibration = detector.calibration
@@ -69,27 +85,25 @@ def score(
     raise typer.Exit(1 if any(row["verdict"] == "NONE" for row in rows) else 0)
 
 
-def _row(detector: "Detector", path: Path, target: Path | None) -> dict[str, Any]:
-    """One picture's entry; an unreadable one is NONE with its reason."""
-    try:
-        image = read_image(path)
-    except ImageError as error:
-        return _unscored(detector, path, str(error))
-    inspection = detector.inspect([image])[0]
-    if target is not None:
-        np.save(target.with_name(target.name + ".npy"), inspection.anomaly_map)
-        picture = heat_map(inspection.anomaly_map, image, detector.pixel_threshold)
-        target.with_name(target.name + ".png").write_bytes(encode_png(picture))
+def _row(detector: "Detector", path: Path, inspection: Inspection) -> dict[str, Any]:
+    """One picture's entry."""
     if inspection.verdict is Verdict.NONE:
         return _unscored(detector, path, "the score is not a finite number; try encoder.precision fp32")
     return {
         "image": str(path),
         "score": inspection.score,
         "parts": asdict(inspection.parts),
+        "contributions": inspection.contributions,
         "threshold": inspection.threshold,
         "verdict": inspection.verdict.name,
         "regions": [asdict(region) for region in inspection.regions],
     }
+
+
+def _write_map(target: Path, inspection: Inspection, image: ImageArray, pixel_threshold: float) -> None:
+    np.save(target.with_name(target.name + ".npy"), inspection.anomaly_map)
+    picture = heat_map(inspection.anomaly_map, image, pixel_threshold)
+    target.with_name(target.name + ".png").write_bytes(encode_png(picture))
 
 
 def _unscored(detector: "Detector", path: Path, reason: str) -> dict[str, Any]:
@@ -97,6 +111,7 @@ def _unscored(detector: "Detector", path: Path, reason: str) -> dict[str, Any]:
         "image": str(path),
         "score": None,
         "parts": None,
+        "contributions": None,
         "threshold": detector.threshold,
         "verdict": Verdict.NONE.name,
         "regions": [],
@@ -104,9 +119,11 @@ def _unscored(detector: "Detector", path: Path, reason: str) -> dict[str, Any]:
     }
 
 
-def _make_folders(json_file: Path | None, maps: Path | None) -> None:
+def _make_folders(json_file: Path | None, *folders_or_none: Path | None) -> None:
     """Refuse what cannot be written before the work begins, not after it."""
-    folders = [folder for folder in (maps, json_file.parent if json_file is not None else None) if folder is not None]
+    folders = [folder for folder in folders_or_none if folder is not None]
+    if json_file is not None:
+        folders.append(json_file.parent)
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)

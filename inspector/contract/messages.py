@@ -251,8 +251,9 @@ class Detail(Message):
     calibration: str = ""
     calibration_n: Annotated[int, Field(ge=0)] = 0
     reason: Annotated[str, Field(max_length=200)] = ""
-    parts: dict[str, Finite | None] = {}
+    parts: dict[str, Finite] = {}
     branches: list[str] = []
+    contributions: dict[str, Finite] = {}
     regions: list[DetailRegion] = []
     regions_left_out: Annotated[int, Field(ge=0)] = 0
     image: str | None = None

@@ -21,11 +21,13 @@ from torch import Tensor
 from torch.nn import functional as fn
 
 from inspector.detection.encoder import Encoder
-from inspector.errors import BankCorruptError, BankError, BankMismatchError
+from inspector.detection.golden import Golden
+from inspector.errors import BankCorruptError, BankError, BankMismatchError, ImageError
+from inspector.images import decode_image, encode_png
 from inspector.types import Calibration, ImageArray
 
-FORMAT = 2
-TENSORS, MANIFEST = "bank.safetensors", "manifest.json"
+FORMAT = 3
+TENSORS, MANIFEST, GOLDEN = "bank.safetensors", "manifest.json", "golden.png"
 GLOBAL = "global"
 ENCODE_BATCH = 8
 ADVICE = "Build the product again from its references."
@@ -63,7 +65,8 @@ class MadeBy:
 class ResidualBank:
     """Tokens of K references: one `[K, N_l, D_l]` per tap, and `global_tokens` `[K, D]` or None without text.
 
-    `pixel_threshold` is the raw level of the anomaly map that normal pictures stay below.
+    `pixel_threshold` is the raw level of the anomaly map that normal pictures stay below; `golden` the picture that
+    must score the same on the line.
     """
 
     taps: tuple[Tensor, ...]
@@ -73,6 +76,13 @@ class ResidualBank:
     created_at: datetime
     calibration: Calibration | None = None
     pixel_threshold: float | None = None
+    golden: Golden | None = None
+
+    @property
+    def bytes_per_reference(self) -> int:
+        """Memory of one reference's tokens, in the file and loaded."""
+        tensors = [*self.taps, *([] if self.global_tokens is None else [self.global_tokens])]
+        return sum(tensor[0].nbytes for tensor in tensors)
 
     @property
     def encoder_name(self) -> str:
@@ -144,13 +154,17 @@ class ResidualBank:
         Raises:
             BankError: not calibrated, or the folder cannot be written.
         """
-        if self.calibration is None or self.pixel_threshold is None:
+        if self.calibration is None or self.pixel_threshold is None or self.golden is None:
             raise BankError("an uncalibrated bank must not be saved: it could not give a verdict")
         tensors = {f"tap{number}": tap.cpu().contiguous() for number, tap in enumerate(self.taps)}
         if self.global_tokens is not None:
             tensors[GLOBAL] = self.global_tokens.cpu().contiguous()
         data = safetensors.torch.save(tensors)
-        manifest = self._manifest(hashlib.sha256(data).hexdigest())
+        golden = encode_png(self.golden.image)
+        manifest = self._manifest(hashlib.sha256(data).hexdigest()) | {
+            "golden_sha256": hashlib.sha256(golden).hexdigest(),
+            "golden": {"score": self.golden.score, "peak": self.golden.peak},
+        }
         manifest["sha256"] = _hash_of(manifest)
         fresh = folder.with_name(f".{folder.name}.{os.getpid()}.new")
         old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
@@ -158,6 +172,7 @@ class ResidualBank:
             shutil.rmtree(fresh, ignore_errors=True)  # of a build that this process broke off
             fresh.mkdir(parents=True)
             _write(fresh / TENSORS, data)
+            _write(fresh / GOLDEN, golden)
             _write(fresh / MANIFEST, json.dumps(manifest, indent=1).encode())
             if folder.exists():
                 folder.replace(old)
@@ -195,11 +210,11 @@ class ResidualBank:
             BankCorruptError: missing, truncated, changed, foreign or not finite.
             BankMismatchError: built by another encoder, taps, image size or precision.
         """
-        manifest, tensors = _read(folder)
+        manifest, tensors, golden = _read(folder)
         if sha256 is not None and sha256 != manifest["sha256"]:
             raise BankCorruptError(f"{folder}: not the bank that was built here (SHA-256 differs). {ADVICE}")
         try:
-            bank = _from_manifest(manifest, tensors)
+            bank = _from_manifest(manifest, tensors, golden)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BankCorruptError(f"{folder}: the manifest does not fit the tensors: {error}. {ADVICE}") from error
         if bank.made_by != MadeBy.of(encoder):
@@ -214,11 +229,11 @@ class ResidualBank:
         )
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Manifest and tensors whose hashes are right and whose values are finite."""
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], ImageArray]:
+    """Manifest, tensors and golden picture whose hashes are right and whose values are finite."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        data = (folder / TENSORS).read_bytes()
+        data, golden = (folder / TENSORS).read_bytes(), (folder / GOLDEN).read_bytes()
     except (OSError, ValueError) as error:
         raise BankCorruptError(f"{folder}: no bank, or a damaged one: {error}. {ADVICE}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -227,16 +242,20 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise BankCorruptError(f"{folder}: the manifest was changed (SHA-256 differs). {ADVICE}")
     if hashlib.sha256(data).hexdigest() != manifest.get("tensors_sha256"):
         raise BankCorruptError(f"{folder}: the tensors are truncated or changed (SHA-256 differs). {ADVICE}")
+    if hashlib.sha256(golden).hexdigest() != manifest.get("golden_sha256"):
+        raise BankCorruptError(f"{folder}: the golden picture was changed (SHA-256 differs). {ADVICE}")
     try:
-        tensors = safetensors.torch.load(data)
-    except SafetensorError as error:
-        raise BankCorruptError(f"{folder}: the tensors cannot be read: {error}. {ADVICE}") from error
+        tensors, picture = safetensors.torch.load(data), decode_image(golden, GOLDEN)
+    except (SafetensorError, ImageError) as error:
+        raise BankCorruptError(
+            f"{folder}: the tensors or the golden picture cannot be read: {error}. {ADVICE}"
+        ) from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise BankCorruptError(f"{folder}: the bank holds values that are not finite. {ADVICE}")
-    return manifest, tensors
+    return manifest, tensors, picture
 
 
-def _from_manifest(manifest: dict[str, Any], tensors: dict[str, Tensor]) -> ResidualBank:
+def _from_manifest(manifest: dict[str, Any], tensors: dict[str, Tensor], golden: ImageArray) -> ResidualBank:
     keys = manifest["encoder"]
     made_by = MadeBy(**keys | {"taps": tuple(keys["taps"]), "grids": tuple((gh, gw) for gh, gw in keys["grids"])})
     references = tuple(Reference(**reference) for reference in manifest["references"])
@@ -255,6 +274,7 @@ def _from_manifest(manifest: dict[str, Any], tensors: dict[str, Tensor]) -> Resi
         created_at=datetime.fromisoformat(manifest["created_at"]),
         calibration=Calibration(**calibration | {"scores": tuple(calibration["scores"])}),
         pixel_threshold=pixel_threshold,
+        golden=Golden(golden, float(manifest["golden"]["score"]), float(manifest["golden"]["peak"])),
     )
 
 

@@ -9,22 +9,23 @@ from math import isfinite, nan
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from inspector.detection import scoring
 from inspector.detection.bank import Progress, ResidualBank
 from inspector.detection.calibration import calibrate, decide, robust_limit
 from inspector.detection.encoder import Encoder
-from inspector.detection.matching import matched_residuals
+from inspector.detection.explanation import explain
+from inspector.detection.golden import Golden, check_golden, golden_picture
+from inspector.detection.matching import ReferencePatches, matched_residuals, prepared
 from inspector.detection.regions import find_regions
 from inspector.detection.towers import Tokens
 from inspector.detection.variations import variations
 from inspector.errors import BankMismatchError, CalibrationError
-from inspector.types import Calibration, ImageArray, Inspection, MapArray, ScoreParts, Verdict, check_image
+from inspector.types import Calibration, ImageArray, Inspection, Region, ScoreParts, Verdict, check_image
 
 __all__ = ["Detector", "Progress"]
 
-MAX_BATCH = 32
-"""Pictures that go through the tower at once; more are done in turns."""
 VARIATIONS = 8
 FEW_REFERENCES = 3
 """Below this many references, leave-one-out alone says nothing about spread; mild variations join it."""
@@ -43,6 +44,7 @@ class Detector:
             )
         self.encoder = encoder
         self.bank = bank
+        self._references = _prepared(encoder, bank)
         self.calibration: Calibration = bank.calibration
         self._pixel_threshold: float = bank.pixel_threshold
 
@@ -70,8 +72,12 @@ class Detector:
         peaks = [float(value) for scores in seen for value in scores.maps.amax(dim=(1, 2))]
         calibration = calibrate(values, len(images), scale=scale)
         limit = robust_limit(np.asarray(peaks), len(images), scale=float(np.median(np.abs(peaks))))
+        detector = cls(encoder, replace(bank, calibration=calibration, pixel_threshold=limit))
+        picture = golden_picture(images[0])
+        found = detector.inspect([picture])[0]
+        golden = Golden(picture, found.score, float(found.anomaly_map.max()))
         say(1.0, "calibrated")
-        return cls(encoder, replace(bank, calibration=calibration, pixel_threshold=limit))
+        return cls(encoder, replace(detector.bank, golden=golden))
 
     @property
     def threshold(self) -> float:
@@ -89,39 +95,52 @@ class Detector:
         What is no picture, or gives no finite score, is NONE with score nan; the others of its batch are not touched.
 
         Raises:
-            EncoderError: the batch as a whole cannot be encoded.
+            EncoderError: not even one picture fits into the device's memory.
         """
         usable = [number for number, image in enumerate(images) if _is_image(image)]
         inspections = [self._unscored() for _ in images]
-        for start in range(0, len(usable), MAX_BATCH):
-            numbers = usable[start : start + MAX_BATCH]
-            batch = [images[number] for number in numbers]
-            scores = _score(self.encoder, self.bank, self.encoder.encode(batch))
-            maps = scores.maps.cpu().numpy()
-            for place, number in enumerate(numbers):
-                parts = ScoreParts(**{name: float(value[place]) for name, value in scores.parts.items()})
-                inspections[number] = self._inspection(float(scores.image[place]), maps[place], parts, images[number])
+        found = self.encoder.limit.run(self._inspected, [images[number] for number in usable])
+        for number, inspection in zip(usable, found, strict=True):
+            inspections[number] = inspection
         return inspections
 
-    def warm_up(self, batch: int = 1) -> None:
-        """Run with one picture and with `batch`, so that the first part is not the slowest."""
-        S = self.encoder.image_size
-        for size in sorted({1, batch}):
-            self.inspect([np.full((S, S, 3), 128, np.uint8)] * size)
+    def judge(self, tokens: Tokens, sizes_hw: Sequence[tuple[int, int]]) -> list[Inspection]:
+        """Inspect pictures that `encoder.encode` has been through; `sizes_hw` are their heights and widths in px."""
+        scores = _score(self.encoder, self.bank, self._references, tokens)
+        values = {name: value.tolist() for name, value in scores.parts.items()}
+        images, maps = scores.image.tolist(), scores.maps.cpu().numpy()
+        inspections = []
+        for place, size_hw in enumerate(sizes_hw):
+            finite = isfinite(images[place]) and bool(np.isfinite(maps[place]).all())
+            score = images[place] if finite else nan
+            verdict = decide(score, self.threshold)
+            regions: tuple[Region, ...] = ()
+            if verdict in (Verdict.NG, Verdict.UNDECIDED):
+                regions = find_regions(maps[place], self._pixel_threshold, size_hw)
+                rows = tuple(tap[place] for tap in tokens.taps)
+                regions = tuple(self._with_matches(region, rows, size_hw) for region in regions)
+            parts = ScoreParts(**{name: value[place] for name, value in values.items()})
+            contributions = parts.contributions(scoring.LAMBDA)
+            inspections.append(Inspection(score, self.threshold, verdict, parts, maps[place], regions, contributions))
+        return inspections
 
-    def _inspection(self, score: float, anomaly_map: MapArray, parts: ScoreParts, image: ImageArray) -> Inspection:
-        finite = isfinite(score) and bool(np.isfinite(anomaly_map).all())
-        verdict = decide(score if finite else nan, self.threshold)
-        is_bad = verdict in (Verdict.NG, Verdict.UNDECIDED)
-        height_px, width_px = image.shape[:2]
-        return Inspection(
-            score=score if finite else nan,
-            threshold=self.threshold,
-            verdict=verdict,
-            parts=parts,
-            anomaly_map=anomaly_map,
-            regions=find_regions(anomaly_map, self._pixel_threshold, (height_px, width_px)) if is_bad else (),
-        )
+    def self_test(self, batch: int = 1) -> None:
+        """Score the bank's golden picture alone and in a batch; this also warms the device up.
+
+        Raises:
+            EncoderMismatchError: it does not score what it scored when the bank was built.
+        """
+        if self.bank.golden is None:
+            raise CalibrationError("this bank has no golden picture; build the product again from its references")
+        check_golden(self.inspect, self.bank.golden, self.encoder.precision, batch)
+
+    def _inspected(self, images: Sequence[ImageArray]) -> list[Inspection]:
+        """All pictures in one pass."""
+        return self.judge(self.encoder.encode(images), [(image.shape[0], image.shape[1]) for image in images])
+
+    def _with_matches(self, region: Region, rows: tuple[Tensor, ...], size_hw: tuple[int, int]) -> Region:
+        place = (region.peak_x_px / size_hw[1], region.peak_y_px / size_hw[0])
+        return replace(region, matches=explain(rows, self._references, self.encoder.taps, place))
 
     def _unscored(self) -> Inspection:
         S = self.encoder.image_size
@@ -136,12 +155,21 @@ def _is_image(image: ImageArray) -> bool:
     return True
 
 
-def _score(encoder: Encoder, bank: ResidualBank, tokens: Tokens) -> scoring.Scores:
+def _prepared(encoder: Encoder, bank: ResidualBank) -> tuple[ReferencePatches, ...]:
+    """The bank's references, laid out for the search in the encoder's precision."""
+    return tuple(
+        prepared(references, grid, encoder.matching, encoder.dtype)
+        for references, grid in zip(bank.taps, encoder.grids, strict=True)
+    )
+
+
+def _score(
+    encoder: Encoder, bank: ResidualBank, references: tuple[ReferencePatches, ...], tokens: Tokens
+) -> scoring.Scores:
     """Tokens of a batch against a bank."""
     with torch.inference_mode():
         residuals = tuple(
-            matched_residuals(queries, references, grid, encoder.matching)
-            for queries, references, grid in zip(tokens.taps, bank.taps, encoder.grids, strict=True)
+            matched_residuals(queries, patches) for queries, patches in zip(tokens.taps, references, strict=True)
         )
         evidence = scoring.Evidence(residuals=residuals, grids=encoder.grids)
         mean_global = bank.mean_global
@@ -161,7 +189,8 @@ def _leave_one_out(encoder: Encoder, bank: ResidualBank, say: Progress) -> list[
     seen = []
     for index in range(count):
         say(0.3 + 0.5 * index / count, f"leaving out reference {index + 1} of {count}")
-        seen.append(_score(encoder, bank.without(index), _tokens_of(bank, index)))
+        rest = bank.without(index)
+        seen.append(_score(encoder, rest, _prepared(encoder, rest), _tokens_of(bank, index)))
     return seen
 
 
@@ -180,5 +209,5 @@ def _scored_variations(encoder: Encoder, bank: ResidualBank, images: Sequence[Im
     for index, image in enumerate(images):
         rest = bank.without(index) if len(images) > 1 else bank
         copies = variations(image, VARIATIONS // len(images), seed=index)
-        seen.append(_score(encoder, rest, encoder.encode(copies)))
+        seen.append(_score(encoder, rest, _prepared(encoder, rest), encoder.encode(copies)))
     return seen

@@ -25,6 +25,7 @@ from torch.nn import functional as fn
 from inspector.config import EncoderConfig
 from inspector.detection import checkpoints, prompts
 from inspector.detection.matching import Matching
+from inspector.detection.memory import BatchLimit
 from inspector.detection.towers import ConvTower, Tokens, Tower, VitTower
 from inspector.errors import EncoderError
 from inspector.types import ImageArray, check_image
@@ -92,8 +93,9 @@ class Encoder:
         self.taps = tower.taps
         self.grids = tower.grids
         self.text_residual = text_residual
+        self.limit = BatchLimit()
+        self.dtype = DTYPES[identity.precision]
         self._tower = tower
-        self._dtype = DTYPES[identity.precision]
         self._mean = torch.tensor(identity.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(identity.std, device=self.device).view(1, 3, 1, 1)
 
@@ -107,23 +109,20 @@ class Encoder:
 
         Each picture is resized alone, in uint8 on the CPU, so it looks the same in any batch and on any device.
         """
-        pixels = torch.cat([self._resized(image) for image in images]).to(self.device)
+        pixels = torch.cat([self._resized(image) for image in images])
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
         return (pixels.float() / 255.0 - self._mean) / self._std
 
     def encode(self, images: Sequence[ImageArray]) -> Tokens:
-        """Encode RGB uint8 pictures of any size; all taps in one pass.
+        """Encode RGB uint8 pictures of any size; all taps in one pass."""
+        with torch.inference_mode():
+            return self.tokens(self.prepare(images))
 
-        Raises:
-            EncoderError: the batch does not fit into the device's memory.
-        """
-        try:
-            with torch.inference_mode():
-                return self._tower(self.prepare(images).to(self._dtype))
-        except torch.OutOfMemoryError as error:
-            raise EncoderError(
-                f"{len(images)} pictures of {self.image_size} px do not fit into the memory of {self.device}; make "
-                "batching.max_batch or encoder.image_size smaller"
-            ) from error
+    def tokens(self, pixels: Tensor) -> Tokens:
+        """Encode what `prepare` gave."""
+        with torch.inference_mode():
+            return self._tower(pixels.to(self.dtype))
 
     def _resized(self, image: ImageArray) -> Tensor:
         """uint8 `[1, 3, S, S]`, bicubic with antialias, no crop."""
@@ -208,9 +207,12 @@ def _device(name: str) -> torch.device:
 
 
 def _precision(name: str, device: torch.device) -> str:
-    """auto is fp16 on a GPU and fp32 on a CPU, where bf16 is worth asking for only with AMX."""
+    """auto is fp16 on a GPU, and bf16 on a CPU that multiplies it itself; elsewhere bf16 is slower than fp32."""
     if name == "auto":
-        return "fp16" if device.type == "cuda" else "fp32"
+        if device.type == "cuda":
+            return "fp16"
+        able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say
+        return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
     if name == "fp16" and device.type != "cuda":
         raise EncoderError("encoder.precision fp16 needs a GPU; on a CPU take auto, fp32 or bf16")
     return name

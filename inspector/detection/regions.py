@@ -33,7 +33,10 @@ def find_regions(anomaly_map: MapArray, pixel_threshold: float, image_hw: tuple[
         x, y, width, height, area = (int(value) for value in stats[label])
         if area < MIN_AREA_FRACTION * anomaly_map.size:
             continue
-        values = anomaly_map[y : y + height, x : x + width][labels[y : y + height, x : x + width] == label]
+        inside = labels[y : y + height, x : x + width] == label
+        part = anomaly_map[y : y + height, x : x + width]
+        values = part[inside]
+        peak_y, peak_x = divmod(int(np.where(inside, part, -np.inf).argmax()), width)
         left, upper = floor(x * scale_x), floor(y * scale_y)  # whole pixels that the region touches
         regions.append(
             Region(
@@ -47,6 +50,8 @@ def find_regions(anomaly_map: MapArray, pixel_threshold: float, image_hw: tuple[
                 centroid_y_px=float((centroids[label][1] + 0.5) * scale_y),
                 peak=float(values.max()),
                 mean_excess=float((values - level).mean()),
+                peak_x_px=(x + peak_x + 0.5) * scale_x,
+                peak_y_px=(y + peak_y + 0.5) * scale_y,
             )
         )
     return tuple(sorted(regions, key=lambda region: -region.peak)[:MAX_REGIONS])

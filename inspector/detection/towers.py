@@ -73,16 +73,18 @@ class VitTower:
         z: Tensor | None = None
         dense: list[Tensor] = []
         for number, block in enumerate(self._blocks[: self.taps[-1]], start=1):
-            with_dense = number >= self._first_dense
-            ordinary, vv = _dual_attention(block, block.ln_1(u), with_dense=with_dense)
-            if vv is not None:
-                z = (u if z is None else z) + vv
+            h = block.ln_1(u)
+            attention = _Attention(block, h)
+            if number >= self._first_dense:
+                z = (u if z is None else z) + attention.value_value()
                 if number in self.taps:
                     dense.append(self._projected(visual.ln_post(z)[:, 1:]))  # [B, N, D]
-            u = u + ordinary
+            if number == self.taps[-1]:
+                if not self._with_joint:
+                    return Tokens(taps=tuple(dense))
+                u = u[:, :1]  # nothing reads the patches of the ordinary path after the last block: [B, 1, width]
+            u = u + attention.ordinary(u.shape[1])
             u = u + block.ls_2(block.mlp(block.ln_2(u)))
-        if not self._with_joint:
-            return Tokens(taps=tuple(dense))
         # Without the final layer norm: that is how the published numbers were obtained.
         return Tokens(taps=tuple(dense), joint=dense[-1], global_token=self._projected(u[:, 0]))
 
@@ -101,28 +103,36 @@ def _resized_positions(embedding: Tensor, side: int) -> Tensor:
     return torch.cat([embedding[:1], patches])
 
 
-def _dual_attention(block: Any, h: Tensor, *, with_dense: bool) -> tuple[Tensor, Tensor | None]:
-    """A_qk(h) and, if wanted, A_vv(h), with the same value and output projections: each `[B, 1 + N, width]`."""
-    attention = block.attn
-    B, T, width = h.shape
-    heads = attention.num_heads
-    qkv = fn.linear(h, attention.in_proj_weight, attention.in_proj_bias)
-    q, k, v = (part.reshape(B, T, heads, width // heads).transpose(1, 2) for part in qkv.chunk(3, dim=-1))
+class _Attention:
+    """Ordinary and value-value attention of one block over `h` `[B, 1 + N, width]`, with shared projections."""
 
-    def out(mixed: Tensor) -> Tensor:
-        merged: Tensor = attention.out_proj(mixed.transpose(1, 2).reshape(B, T, width))
-        scaled: Tensor = block.ls_1(merged)
+    def __init__(self, block: Any, h: Tensor) -> None:
+        B, T, width = h.shape
+        self._block = block
+        heads = block.attn.num_heads
+        qkv = fn.linear(h, block.attn.in_proj_weight, block.attn.in_proj_bias)
+        split = qkv.view(B, T, 3, heads, width // heads).permute(2, 0, 3, 1, 4)  # [3, B, heads, T, d_head]
+        self._q, self._k, self._v = split.unbind(0)
+
+    def ordinary(self, rows: int) -> Tensor:
+        """A_qk of the first `rows` tokens `[B, rows, width]`."""
+        return self._out(fn.scaled_dot_product_attention(self._q[:, :, :rows], self._k, self._v))
+
+    def value_value(self) -> Tensor:
+        """A_vv of all tokens `[B, 1 + N, width]`."""
+        return self._out(fn.scaled_dot_product_attention(self._v, self._v, self._v))
+
+    def _out(self, mixed: Tensor) -> Tensor:
+        merged: Tensor = self._block.attn.out_proj(mixed.transpose(1, 2).flatten(2))
+        scaled: Tensor = self._block.ls_1(merged)
         return scaled
-
-    ordinary = out(fn.scaled_dot_product_attention(q, k, v))
-    return ordinary, out(fn.scaled_dot_product_attention(v, v, v)) if with_dense else None
 
 
 class ConvTower:
     """A convolutional tower whose taps are stages; `grid_side` is the finest patch grid that is matched."""
 
     def __init__(self, visual: Any, image_size: int, taps: tuple[int, ...] | None, grid_side: int | None) -> None:
-        self._visual = visual
+        self._visual = visual.to(memory_format=torch.channels_last)  # half the time on a CPU
         self._grid_side = grid_side
         self._trunk = getattr(visual, "trunk", None)
         stages = _stage_count(visual)
@@ -137,7 +147,7 @@ class ConvTower:
             raise EncoderError(f"this tower gives no stages for pictures of {image_size} px: {error}") from error
 
     def __call__(self, pixels: Tensor) -> Tokens:
-        features = self._features(pixels)
+        features = self._features(pixels.contiguous(memory_format=torch.channels_last))
         return Tokens(taps=tuple(fn.normalize(f.flatten(2).transpose(1, 2), dim=-1) for f in features))  # [B, N_l, D_l]
 
     def _features(self, pixels: Tensor) -> list[Tensor]:

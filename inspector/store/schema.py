@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -188,7 +189,10 @@ class InspectionRow(Base):
 
 
 class RegionRow(Base):
-    """One defect region of a verdict, in pixels of the camera's image."""
+    """One defect region of a verdict, in pixels of the camera's image.
+
+    `matches` are its `PatchMatch` records. Verdicts of before revision 0002 have neither them nor the peak's place.
+    """
 
     __tablename__ = "regions"
     __table_args__ = (Index(None, "inspection_id"),)
@@ -206,6 +210,9 @@ class RegionRow(Base):
     centroid_y_px: Mapped[float]
     peak: Mapped[float]
     mean_excess: Mapped[float]
+    peak_x_px: Mapped[float | None]
+    peak_y_px: Mapped[float | None]
+    matches: Mapped[list[dict[str, Any]]] = mapped_column(JSON, server_default=text("'[]'"))
     inspection: Mapped[InspectionRow] = relationship(back_populates="regions")
 
 

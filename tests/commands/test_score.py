@@ -46,7 +46,7 @@ def test_each_picture_has_its_entry_in_the_order_given(folder: Path, tmp_path: P
         str(folder / "a" / "part.png"),
     ]
     bad, good = told["images"]
-    assert set(good) == {"image", "score", "parts", "threshold", "verdict", "regions"}
+    assert set(good) == {"image", "score", "parts", "contributions", "threshold", "verdict", "regions"}
     assert (bad["verdict"], good["verdict"]) == ("NG", "OK")
     assert bad["score"] >= bad["threshold"] > good["score"] == good["parts"]["visual_map"]
     assert good["parts"]["text_map"] is None
@@ -110,3 +110,18 @@ def test_the_help_names_exit_codes_and_an_example() -> None:
 
     assert "Exit codes" in text
     assert "Example" in text
+
+
+def test_a_sheet_of_evidence_is_written_for_each_rejected_picture(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.json"
+    result = run("-r", folder / "good", "--explain", tmp_path / "why", "--json", out, folder / "b", folder / "a")
+
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in (tmp_path / "why").iterdir()] == ["part.png"]
+    assert read_image(tmp_path / "why" / "part.png").shape[0] > 300
+    bad = next(entry for entry in json.loads(out.read_text())["images"] if entry["verdict"] == "NG")
+    assert bad["contributions"] == {"visual": bad["score"]}
+    for region in bad["regions"]:
+        assert {match["tap"] for match in region["matches"]} == {1, 2, 3}
+        assert all(0 <= match["reference"] < 4 for match in region["matches"])
+        assert region["x_px"] <= region["peak_x_px"] <= region["x_px"] + region["width_px"]

@@ -22,7 +22,7 @@ from inspector.store import engine, journal, products, stations
 from inspector.store.engine import Store
 from inspector.store.journal import VerdictRecord
 from inspector.store.schema import Recipe
-from inspector.types import Calibration, ImageArray, Region, Verdict
+from inspector.types import Calibration, ImageArray, PatchMatch, Region, Verdict
 
 SEED, DEFECT_RATE, THRESHOLD = 7, 0.14, 0.412
 ENCODER = ("embedded convnet 224", "5e1f" * 16)
@@ -143,6 +143,7 @@ def _verdict(
     detail = {
         "parts": {"visual_map": score * 0.93, "text_map": None, "residual_map": None},
         "branches": ["visual"],
+        "contributions": {"visual": score},
         "encoder": ENCODER[0],
         "timings_ms": {"queue": float(rng.uniform(1, 9)), "infer": float(rng.normal(31, 3)), "commit": 0.8},
         "image_size_px": [simulation.WIDTH_PX, simulation.HEIGHT_PX],
@@ -179,6 +180,17 @@ def _anomaly_map(mask: np.ndarray | None, rng: np.random.Generator, threshold: f
     return field.astype(np.float32)
 
 
+def _matches(x: float, y: float) -> tuple[PatchMatch, ...]:
+    """Two levels, two references each, near to the place itself."""
+    side = 1 / 16
+    box = (min(x, 1 - side), min(y, 1 - side), side, side)
+    return tuple(
+        PatchMatch(tap, box, reference, box, weight, 0.9 - 0.1 * reference)
+        for tap in (1, 2)
+        for reference, weight in ((0, 0.75), (1, 0.25))
+    )
+
+
 def _regions(mask: np.ndarray | None) -> tuple[Region, ...]:
     if mask is None:
         return ()
@@ -196,6 +208,9 @@ def _regions(mask: np.ndarray | None) -> tuple[Region, ...]:
             centroid_y_px=float(centre[1]),
             peak=0.81,
             mean_excess=0.22,
+            peak_x_px=float(centre[0]),
+            peak_y_px=float(centre[1]),
+            matches=_matches(centre[0] / mask.shape[1], centre[1] / mask.shape[0]),
         )
         for box, centre in found
     )

@@ -2,6 +2,7 @@
 
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from textwrap import dedent
 
 import numpy as np
@@ -327,3 +328,17 @@ def test_a_wrong_configuration_is_one_sentence(scene: Scene, run_page: PageRunne
     scene.config_path.write_text("statoin: {}\n")
 
     assert "unknown key 'statoin'" in shown(run_page("live", scene))
+
+
+def test_history_shows_what_a_region_was_compared_with(tmp_path: Path, run_page: PageRunner) -> None:
+    busy = seed.busy(tmp_path / "busy", parts=60, pictures=30)
+    page = run_page("history", busy)
+    page.pills(key="history:verdicts").set_value([Verdict.NG]).run()
+
+    text = shown(page)
+    assert "what its worst place was compared with" in text
+    assert "Level 1 of the encoder" in text
+    assert "weight 0.75 · similarity 0.900" in text
+    assert "visual" in text
+    assert "(100 %)" in text
+    busy.store.close()

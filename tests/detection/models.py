@@ -64,7 +64,9 @@ def write_settings(config: Path, **settings: Any) -> None:
 
 
 def load(config: Path, checkpoint: Path, **keys: Any) -> Encoder:
-    return load_encoder(EncoderConfig(name=str(config), pretrained=str(checkpoint), device="cpu", **keys))
+    """In float32 on the CPU, unless `keys` say otherwise."""
+    values: dict[str, Any] = {"device": "cpu", "precision": "fp32"} | keys
+    return load_encoder(EncoderConfig(name=str(config), pretrained=str(checkpoint), **values))
 
 
 def pictures(count: int, size_px: int, *, seed: int) -> list[ImageArray]:

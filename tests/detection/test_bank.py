@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from inspector.detection import bank as bank_module
-from inspector.detection.bank import MANIFEST, TENSORS, ResidualBank
+from inspector.detection.bank import GOLDEN, MANIFEST, TENSORS, ResidualBank
 from inspector.detection.detector import Detector
 from inspector.detection.encoder import Encoder
 from inspector.errors import BankCorruptError, BankError, BankMismatchError, CalibrationError
@@ -51,6 +51,11 @@ def test_a_saved_bank_comes_back_bit_for_bit(tmp_path: Path, detector: Detector,
     assert (loaded.calibration, loaded.pixel_threshold) == (detector.calibration, detector.pixel_threshold)
     assert (loaded.references, loaded.made_by) == (detector.bank.references, detector.bank.made_by)
     assert loaded.created_at == detector.bank.created_at
+    before, after = detector.bank.golden, loaded.golden
+    assert before is not None
+    assert after is not None
+    assert (before.score, before.peak) == (after.score, after.peak)
+    assert (before.image == after.image).all()
 
 
 def test_a_loaded_bank_gives_exactly_the_same_scores(tmp_path: Path, detector: Detector, vit: Encoder) -> None:
@@ -138,6 +143,9 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "one bit flipped": lambda folder: (folder / TENSORS).write_bytes(
         (folder / TENSORS).read_bytes()[:-1] + bytes([(folder / TENSORS).read_bytes()[-1] ^ 1])
     ),
+    "golden picture changed": lambda folder: (folder / GOLDEN).write_bytes((folder / GOLDEN).read_bytes() + b"\0"),
+    "golden picture missing": lambda folder: (folder / GOLDEN).unlink(),
+    "golden picture of no numbers": lambda folder: rewritten(folder, lambda manifest: manifest.pop("golden")),
     "tensors missing": lambda folder: (folder / TENSORS).unlink(),
     "manifest cut": lambda folder: (folder / MANIFEST).write_text((folder / MANIFEST).read_text()[:-9]),
     "manifest not an object": lambda folder: (folder / MANIFEST).write_text("[]"),

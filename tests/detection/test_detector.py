@@ -10,10 +10,10 @@ from sklearn.metrics import roc_auc_score
 
 from inspector import simulation
 from inspector.config import EncoderConfig
-from inspector.detection.detector import MAX_BATCH, Detector
+from inspector.detection.detector import Detector
 from inspector.detection.encoder import Encoder, load_encoder
+from inspector.detection.memory import MOST
 from inspector.detection.variations import variations
-from inspector.errors import EncoderError
 from inspector.images import list_images, read_image
 from inspector.types import Verdict
 from tests.detection import models
@@ -49,9 +49,9 @@ def test_a_picture_scores_the_same_alone_and_in_any_batch(detector: Detector, re
 
 def test_more_pictures_than_go_through_at_once_come_back_in_order(detector: Detector) -> None:
     images = models.pictures(3, 32, seed=1)
-    many = detector.inspect([images[number % 3] for number in range(MAX_BATCH + 4)])
+    many = detector.inspect([images[number % 3] for number in range(MOST + 4)])
 
-    assert len(many) == MAX_BATCH + 4
+    assert len(many) == MOST + 4
     for number, inspection in enumerate(many):
         assert inspection.score == pytest.approx(many[number % 3].score, rel=1e-5)
 
@@ -93,17 +93,6 @@ def test_a_score_that_is_not_finite_is_no_verdict_for_that_picture_only(
     assert isnan(found[1].score)
     assert found[1].regions == ()
     assert (found[0].score, found[2].score) == (wanted[0].score, wanted[2].score)
-
-
-def test_a_batch_that_does_not_fit_into_memory_is_an_error_that_says_so(
-    detector: Detector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(_: torch.Tensor) -> object:
-        raise torch.OutOfMemoryError("no more")
-
-    monkeypatch.setattr(detector.encoder, "_tower", full)
-    with pytest.raises(EncoderError, match=r"do not fit into the memory.*max_batch"):
-        detector.inspect(models.pictures(1, 32, seed=0))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (16, 16), (3, 900), (900, 3), (2500, 2000)])
@@ -183,17 +172,18 @@ def test_each_reference_is_scored_against_all_others_and_none_against_itself(vit
 
 
 def test_each_reference_is_encoded_once(vit: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    seen: list[bytes] = []
     encode = vit.encode
 
     def counted(images: list[np.ndarray]) -> object:
-        seen.append(len(images))
+        seen.extend(image.tobytes() for image in images)
         return encode(images)
 
     monkeypatch.setattr(vit, "encode", counted)
-    Detector.from_references(vit, models.pictures(6, 40, seed=0))
+    pictures = models.pictures(6, 40, seed=0)
+    Detector.from_references(vit, pictures)
 
-    assert sum(seen) == 6
+    assert [seen.count(picture.tobytes()) for picture in pictures] == [1] * 6
 
 
 def test_building_twice_gives_the_same_threshold(vit: Encoder) -> None:

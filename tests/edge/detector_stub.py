@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edge.state import ActiveRecipe
+from inspector.detection.golden import Golden, check_golden
 from inspector.types import Calibration, ImageArray, Inspection, ScoreParts, Verdict
 
 THRESHOLD = 1.0
@@ -40,6 +41,9 @@ class StubDetector:
         self.batches.append(len(images))
         return [inspection(self.score_of(image)) for image in images]
 
+    def self_test(self, batch: int = 1) -> None:
+        check_golden(self.inspect, Golden(IMAGE, 0.5, 0.0), "fp32", batch)
+
 
 def active(score_of: Callable[[ImageArray], float] = lambda _: 0.5, **changes: Any) -> ActiveRecipe:
     """An active recipe with such a detector."""
@@ -51,6 +55,5 @@ def active(score_of: Callable[[ImageArray], float] = lambda _: 0.5, **changes: A
         "bank_sha256": "ab" * 32,
         "since": datetime(2026, 1, 1, tzinfo=UTC),
         "detector": StubDetector(score_of),
-        "golden": IMAGE,
     }
     return ActiveRecipe(**(values | changes))

@@ -4,10 +4,9 @@ from math import nan
 
 import numpy as np
 import pytest
-import torch
 
 from edge import scorer
-from inspector.errors import EncoderError
+from inspector.errors import EncoderError, EncoderMismatchError
 from inspector.types import ImageArray
 from tests.edge.detector_stub import IMAGE, StubDetector, active
 
@@ -45,20 +44,14 @@ def test_a_broken_device_is_an_error() -> None:
         scorer.inspect(active(broken), [IMAGE, IMAGE])
 
 
-def test_too_little_memory_halves_the_batch_instead_of_failing_it() -> None:
-    class Small(StubDetector):
-        def inspect(self, images):  # type: ignore[no-untyped-def]
-            if len(images) > 2:
-                self.batches.append(-len(images))
-                raise torch.OutOfMemoryError("too much")
-            return super().inspect(images)
-
-    recipe = active(detector=Small(lambda _: 0.5))
-    assert all(one is not None for one in scorer.inspect(recipe, [IMAGE] * 5))
-    assert isinstance(recipe.detector, Small)
-    assert recipe.detector.batches == [-5, 2, -3, 1, 2]
+def test_a_recipe_whose_golden_picture_scores_something_else_fails_its_self_test() -> None:
+    for score in (nan, 0.51):
+        with pytest.raises(EncoderMismatchError, match="golden picture"):
+            scorer.self_test(active(lambda _, score=score: score))
 
 
-def test_a_recipe_whose_reference_scores_nothing_finite_fails_its_self_test() -> None:
-    with pytest.raises(EncoderError, match="not a finite score"):
-        scorer.self_test(active(lambda _: nan))
+def test_the_self_test_runs_with_one_picture_and_with_a_full_batch() -> None:
+    recipe = active()
+    scorer.self_test(recipe, 8)
+    assert isinstance(recipe.detector, StubDetector)
+    assert recipe.detector.batches == [1, 8]

@@ -13,7 +13,7 @@ from inspector.types import Inspection, Region, Verdict
 from tests.edge.detector_stub import active, inspection
 from tests.edge.part_maker import failed, part
 
-REGION = Region(1, 2, 3, 4, 5, 0.1, 2.0, 3.0, 0.9, 0.2)
+REGION = Region(1, 2, 3, 4, 5, 0.1, 2.0, 3.0, 0.9, 0.2, 2.5, 3.5)
 
 
 def _judge(found: Inspection | None, *, now: float = 0.5) -> Answer:

@@ -23,7 +23,7 @@ from inspector.store import commands, engine, journal, products, queries, statio
 from inspector.store.engine import Store
 from inspector.store.schema import Base, InspectionRow, OutboxRow, RegionRow, Station, UtcDateTime
 from inspector.store.writer import StoreWriter
-from inspector.types import Calibration, Region, Verdict
+from inspector.types import Calibration, PatchMatch, Region, Verdict
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 PICTURE = np.full((20, 30, 3), 7, np.uint8)
@@ -36,7 +36,8 @@ def station_id(store: Store) -> int:
 
 
 def record(seq: int, verdict: Verdict = Verdict.OK, **changes: object) -> journal.VerdictRecord:
-    region = Region(1, 2, 3, 4, 12, 0.01, 2.5, 4.0, 1.5, 0.5)
+    match = PatchMatch(3, (0.0, 0.5, 0.25, 0.25), 1, (0.25, 0.5, 0.25, 0.25), 0.75, 0.5)
+    region = Region(1, 2, 3, 4, 12, 0.01, 2.5, 4.0, 1.5, 0.5, 2.0, 3.0, (match,))
     values: dict[str, object] = {
         "boot": 1,
         "seq": seq,
@@ -112,6 +113,7 @@ def test_a_batch_is_stored_with_regions_and_outbox_in_one_transaction(store: Sto
 
     assert (row.seq, row.verdict, row.captured_at) == (2, Verdict.NG, NOW + timedelta(seconds=2))
     assert row.regions[0].area_px == 12
+    assert row.regions[0].matches[0]["reference_patch"] == [0.25, 0.5, 0.25, 0.25]
     assert [(message.id, message.topic) for message in waiting] == [
         *zip(committed[0].outbox_ids, ("result", "detail"), strict=True),
         *zip(committed[1].outbox_ids, ("result", "detail"), strict=True),
@@ -302,3 +304,27 @@ def test_the_writer_serves_urgent_calls_first_and_survives_faults(store: Store) 
 
     assert order == ["first", "urgent", "later"]
     assert writer.failures == 1
+
+
+def test_an_upgrade_from_the_first_schema_keeps_its_verdicts(url: str) -> None:
+    config = engine._alembic()
+    with create_engine(url).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql("insert into stations (id, name, boot, status) values (1, 'line', 1, '{}')")
+        connection.exec_driver_sql(
+            "insert into inspections (id, station_id, boot, seq, trg, camera, frame_id, part, verdict, err, flg, roi,"
+            " latency_ms, captured_at, detail) values"
+            " (1, 1, 1, 1, 1, 'top', 1, 'p', 2, 0, 0, 0, 9.0, '2026-01-01 00:00:00+00:00', '{}')"
+        )
+        connection.exec_driver_sql(
+            "insert into regions (id, inspection_id, position, x_px, y_px, width_px, height_px, area_px, area_fraction,"
+            " centroid_x_px, centroid_y_px, peak, mean_excess) values (1, 1, 0, 1, 2, 3, 4, 12, 0.1, 2.5, 4, 1.5, 0.5)"
+        )
+    assert engine.upgrade(url) == ("0001", engine.head_revision())
+
+    store = engine.open_store(url)
+    with store.read() as session:
+        (region,) = queries.inspection(session, 1).regions
+    store.close()
+    assert (region.peak, region.peak_x_px, region.matches) == (1.5, None, [])
