@@ -1,0 +1,153 @@
+"""`inspector evaluate`: how good the configured encoder is on a data set, with the detector of the line."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from inspector.commands.options import ConfigOption
+from inspector.config import load_config
+from inspector.errors import UsageError
+
+if TYPE_CHECKING:
+    from inspector.detection.encoder import Encoder
+    from inspector.evaluation.datasets import Category
+
+PathArgument = Annotated[Path, typer.Argument(help="A data set, or one category of it.", metavar="PATH")]
+FormatOption = Annotated[
+    str, typer.Option("--format", help="auto, mvtec, loco, visa, btad, mpdd, or folder (good/ and other folders).")
+]
+ShotsOption = Annotated[str, typer.Option(help="Numbers of references, with commas.")]
+SeedsOption = Annotated[str, typer.Option(help="Seeds of the choice of references, with commas.")]
+CategoryOption = Annotated[list[str] | None, typer.Option("--category", help="Only this category; may be repeated.")]
+JsonFileOption = Annotated[
+    Path | None, typer.Option("--json", help="Write all results here; a broken-off run goes on from this file.")
+]
+ReportOption = Annotated[Path | None, typer.Option(help="Write report.html with curves and worst cases here.")]
+RestartOption = Annotated[bool, typer.Option("--restart", help="Begin afresh, whatever the results file holds.")]
+
+WIDTH = 96
+"""A narrower terminal breaks lines; numbers that are cut off would be worse."""
+SHOWN = {
+    "image_auroc": "I-AUROC",
+    "pixel_auroc": "P-AUROC",
+    "aupro": "AUPRO",
+    "false_reject_rate": "false\nrejects",
+    "escape_rate": "escapes",
+    "tnr_at_zero_escapes": "TNR at\n0 escapes",
+}
+
+
+def evaluate(
+    path: PathArgument,
+    layout: FormatOption = "auto",
+    shots: ShotsOption = "1,2,4,8",
+    seeds: SeedsOption = "0,1,2",
+    category: CategoryOption = None,
+    config: ConfigOption = None,
+    json_file: JsonFileOption = None,
+    report: ReportOption = None,
+    restart: RestartOption = False,
+) -> None:
+    """Measure image and pixel quality, false rejects and escapes with few references, on a data set with a test.
+
+    References are drawn from the good training pictures (by name, shuffled by the seed), the threshold is what the
+    product would have used with only these. Same arguments give the same numbers.
+
+    Exit codes: 0 done, 2 the data set or an option is wrong, 3 encoder, 130 stopped (the same command goes on).
+
+    Example: `inspector evaluate mvtec/ --shots 1,4 --seeds 0,1,2 --json results.json --report report/`
+    """
+    from inspector.detection.encoder import load_encoder
+    from inspector.evaluation import results
+    from inspector.evaluation.datasets import read_categories
+
+    wanted = _numbers(shots, "--shots", 1), _numbers(seeds, "--seeds", 0)
+    categories = read_categories(path, layout, category or ())
+    encoder = load_encoder(load_config(config).encoder)
+    settings = {
+        "dataset": path.resolve().name,
+        "layout": layout,
+        "categories": [each.name for each in categories],
+        "files_sha256": results.file_list_hash(categories),
+        "shots": wanted[0],
+        "seeds": wanted[1],
+        "encoder": encoder.name,
+        "precision": encoder.precision,
+        "fingerprint": encoder.fingerprint,
+    }
+    done = results.load(json_file, settings, restart=restart) if json_file is not None else []
+    if json_file is not None:
+        results.save(json_file, settings, done)  # what cannot be written is said before the work begins
+    found = _run(encoder, categories, settings, done, json_file, report)
+    _show(results.summarise(found), encoder.name)
+    if report is not None:
+        from inspector.evaluation.report import write_report
+
+        Console(stderr=True).print(f"report: {write_report(report, settings, found)}", highlight=False)
+
+
+def _run(
+    encoder: "Encoder",
+    categories: "list[Category]",
+    settings: dict[str, Any],
+    done: list[dict[str, Any]],
+    json_file: Path | None,
+    report: Path | None,
+) -> list[dict[str, Any]]:
+    """All categories that are not in `done` yet; gives all results."""
+    from inspector.evaluation import results
+    from inspector.evaluation.report import keep_cases
+    from inspector.evaluation.runner import evaluate_category, steps
+
+    console = Console(stderr=True)
+    finished = {result["category"] for result in done}
+    left = [each for each in categories if each.name not in finished]
+    if finished:
+        console.print(f"{len(finished)} of {len(categories)} categories are done already", highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shots, seeds = settings["shots"], settings["seeds"]
+    try:
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("", total=sum(steps(each, shots, seeds) for each in left))
+            for each in left:
+                evaluated = evaluate_category(
+                    encoder, each, shots, seeds, lambda steps_, what: bar.update(task, advance=steps_, description=what)
+                )
+                done = [*done, *evaluated.results]
+                if report is not None:
+                    keep_cases(report, each.name, evaluated)
+                if json_file is not None:
+                    results.save(json_file, settings, done)
+    except KeyboardInterrupt:
+        if json_file is not None:
+            console.print(f"stopped; the same command goes on from {json_file}", highlight=False)
+        raise
+    return done
+
+
+def _numbers(text: str, option: str, least: int) -> list[int]:
+    try:
+        found = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        found = []
+    if not found or found[0] < least:
+        raise UsageError(f"{option} is {text!r}; expected whole numbers from {least} on with commas, for example 1,2,4")
+    return found
+
+
+def _show(summary: list[dict[str, Any]], encoder: str) -> None:
+    seeds = max((row["seeds"] for row in summary), default=0)
+    caption = f"Percent, mean ± deviation over {seeds} seeds. Encoder {encoder}. AUPRO up to FPR 0.3."
+    table = Table("category", "refs", *SHOWN.values(), caption=caption, caption_justify="left", box=SIMPLE_HEAD)
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
+    for row in summary:
+        cells = ["–" if row[m] is None else f"{100 * row[m]['mean']:.1f} ±{100 * row[m]['std']:4.1f}" for m in SHOWN]
+        table.add_row(row["category"], str(row["shots"]), *cells)
+    console = Console()
+    (console if console.width >= WIDTH else Console(width=WIDTH)).print(table)

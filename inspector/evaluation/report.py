@@ -1,0 +1,218 @@
+"""The report: one HTML file that needs nothing else, to be read by whoever decides about a line.
+
+HTML and SVG are written here; every text from outside goes through `escape`.
+"""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inspector.errors import UsageError
+from inspector.evaluation.results import METRICS, summarise
+from inspector.evaluation.runner import Evaluated
+from inspector.images import encode_jpeg, heat_map, read_image, shrink
+
+CASES = "cases"
+CASE_SIDE_PX = 260
+HEADINGS = {
+    "image_auroc": "I-AUROC",
+    "image_ap": "I-AP",
+    "image_f1max": "I-F1max",
+    "pixel_auroc": "P-AUROC",
+    "pixel_ap": "P-AP",
+    "pixel_f1max": "P-F1max",
+    "aupro": "AUPRO",
+    "false_reject_rate": "false rejects",
+    "escape_rate": "escapes",
+    "tnr_at_zero_escapes": "true normals at zero escapes",
+}
+COLOURS = ("#1f5fae", "#c2410c", "#15803d", "#7e22ce", "#0e7490", "#a16207")
+BINS = 30
+STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --dim: #57606a; --line: #d0d7de; --paper: #fff; --good: #1f7a3d;
+  --bad: #c62828; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --dim: #9aa4af; --line: #3a424c; --paper: #12161b;
+  --good: #5fbf7f; --bad: #ff7b72; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
+  max-width: 1180px; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { margin: 2.2rem 0 .4rem; border-bottom: 1px solid var(--line); }
+p, .dim, figcaption { color: var(--dim); } table { border-collapse: collapse; width: 100%; font-size: .9rem; }
+th, td { padding: .3rem .5rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { white-space: normal; vertical-align: bottom; } th:first-child, td:first-child { text-align: left; }
+tr.mean td { font-weight: 600; } .row { display: flex; flex-wrap: wrap; gap: 1.2rem; }
+figure { margin: 0; } .row figure { max-width: 310px; }
+  figure img { display: block; border-radius: 6px; max-width: 100%; } svg text { fill: var(--dim);
+  font-size: 11px; } .cases { display: grid; grid-template-columns: repeat(4, 1fr); gap: .8rem; } .scroll {
+  overflow-x: auto; } .ok { color: var(--good); } .ng { color: var(--bad); } figcaption { font-size: .82rem; }
+@media print { h2 { break-after: avoid; } figure { break-inside: avoid; } }
+"""
+
+
+def keep_cases(folder: Path, category: str, evaluated: Evaluated) -> None:
+    """Write the worst cases with their heat maps into `folder`, for the report and for a run that goes on later."""
+    place = folder / CASES / category
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        for old in place.glob("*.jpg"):
+            old.unlink()
+        for shots, cases in evaluated.cases.items():
+            for number, case in enumerate(cases):
+                image = shrink(read_image(case.path), CASE_SIDE_PX * 2)
+                seen = heat_map(case.anomaly_map, image, evaluated.pixel_threshold[shots])
+                picture = np.concatenate([shrink(image, CASE_SIDE_PX), shrink(seen, CASE_SIDE_PX)], axis=1)
+                side = "good" if case.kind == "good" else "bad"
+                name = f"{shots:04d}-{side}-{number}-{case.verdict}-{case.score:.4f}-{case.kind}-{case.path.stem}.jpg"
+                (place / name.replace("/", "_")).write_bytes(encode_jpeg(picture, 85))
+    except OSError as error:
+        raise UsageError(f"{place}: cannot be written: {error.strerror}") from error
+
+
+def write_report(folder: Path, settings: dict[str, Any], results: Sequence[dict[str, Any]]) -> Path:
+    """Write `report.html` from the results; gives its path."""
+    body = [
+        "<h1>Evaluation</h1>",
+        f"<p>{escape(_what(settings))}</p>",
+        '<h2>Summary</h2><div class="scroll">',
+        _table(results),
+        "</div><p>Mean ± standard deviation over seeds. F1max is an oracle, never a threshold to deploy. False rejects and "
+        "escapes are those at the threshold that the product would have used with only these references. Masks are "
+        "compared at the model's input size; AUPRO is integrated up to a false positive rate of 0.3.</p>",
+    ]
+    for category in dict.fromkeys(result["category"] for result in results):
+        body.append(_category(folder, category, [r for r in results if r["category"] == category]))
+    html = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Evaluation</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>{"".join(body)}</body></html>'
+    )
+    path = folder / "report.html"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+    return path
+
+
+def _what(settings: dict[str, Any]) -> str:
+    shots, seeds = (", ".join(map(str, settings[key])) for key in ("shots", "seeds"))
+    adapters = f"adapters {settings['adapters']}, " if settings.get("adapters") else ""
+    return (
+        f"{settings['dataset']} ({settings['layout']}) · encoder {settings['encoder']}, {settings['precision']}, {adapters}"
+        f"fingerprint {settings['fingerprint'][:12]} · references: {shots} · seeds: {seeds}"
+    )
+
+
+def _table(results: Sequence[dict[str, Any]]) -> str:
+    head = "".join(f"<th>{escape(HEADINGS[metric])}</th>" for metric in METRICS)
+    rows = []
+    for row in summarise(results):
+        cells = "".join(f"<td>{_percent(row[metric])}</td>" for metric in METRICS)
+        kind = ' class="mean"' if row["category"] == "mean" else ""
+        rows.append(f"<tr{kind}><td>{escape(row['category'])}</td><td>{row['shots']}</td>{cells}</tr>")
+    return f"<table><tr><th>category</th><th>references</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _percent(value: dict[str, float] | None) -> str:
+    return "–" if value is None else f"{100 * value['mean']:.1f} ± {100 * value['std']:.1f}"
+
+
+def _category(folder: Path, name: str, results: Sequence[dict[str, Any]]) -> str:
+    first = [result for result in results if result["seed"] == results[0]["seed"]]
+    notes = []
+    for kind in results[0]["kinds_without_masks"]:
+        notes.append(f"{kind}: no masks, so it counts for pictures and not for pixels")
+    notes += [f"not scored: {picture}" for picture in results[0]["unscored"]]
+    parts = [
+        f"<h2>{escape(name)}</h2><p>{results[0]['good']} good and {results[0]['bad']} bad test pictures. "
+        f"{escape('; '.join(notes))}</p>",
+        f'<div class="row"><figure>{_roc(first)}<figcaption>ROC of the pictures, seed {first[0]["seed"]}</figcaption>'
+        "</figure>",
+    ]
+    for result in first:
+        parts.append(
+            f"<figure>{_histogram(result)}<figcaption>{_references(result)}: scores of good "
+            '<span class="ok">■</span> and bad <span class="ng">■</span> pictures; the line is the threshold'
+            "</figcaption></figure>"
+        )
+    parts.append("</div>")
+    for result in first:
+        parts.append(_cases(folder / CASES / name, result))
+    return "".join(parts)
+
+
+def _references(result: dict[str, Any]) -> str:
+    return f"{result['shots']} reference{'' if result['shots'] == 1 else 's'}"
+
+
+def _roc(results: Sequence[dict[str, Any]]) -> str:
+    side, pad = 220, 26
+    lines = []
+    for place, result in enumerate(results):
+        points = " ".join(f"{pad + x * side:.1f},{6 + (1 - y) * side:.1f}" for x, y in result["roc"])
+        colour = COLOURS[place % len(COLOURS)]
+        lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        auroc = "–" if result["image_auroc"] is None else f"{100 * result['image_auroc']:.1f}"
+        label = f"{_references(result)}: {auroc}"
+        lines.append(f'<text x="{pad + 90}" y="{side - 8 - 14 * place}" style="fill:{colour}">{label}</text>')
+    return (
+        f'<svg width="{side + pad + 8}" height="{side + 34}" role="img" aria-label="ROC">'
+        f'<rect x="{pad}" y="6" width="{side}" height="{side}" fill="none" stroke="var(--line)"/>'
+        f'<line x1="{pad}" y1="{side + 6}" x2="{side + pad}" y2="6" stroke="var(--line)" stroke-dasharray="4"/>'
+        f'{"".join(lines)}<text x="{pad}" y="{side + 24}">false positive rate</text></svg>'
+    )
+
+
+def _histogram(result: dict[str, Any]) -> str:
+    wide, high = 300, 150
+    scores = {
+        side: np.array(
+            [e["score"] for e in result["pictures"] if e["score"] is not None and (e["kind"] == "good") is side]
+        )
+        for side in (True, False)
+    }
+    everything = np.concatenate([*scores.values(), [result["threshold"]]])
+    low, top = float(everything.min()), float(everything.max())
+    edges = np.linspace(low, top if top > low else low + 1.0, BINS + 1)
+    counts = {side: np.histogram(values, edges)[0] for side, values in scores.items()}
+    most = max(1, *(int(count.max()) for count in counts.values()))
+    bars = []
+    for side, colour in ((True, "var(--good)"), (False, "var(--bad)")):
+        for place, count in enumerate(counts[side]):
+            if count:
+                bar = high * count / most
+                bars.append(
+                    f'<rect x="{place * wide / BINS:.1f}" y="{6 + high - bar:.1f}" width="{wide / BINS - 1:.1f}" '
+                    f'height="{bar:.1f}" fill="{colour}" fill-opacity="0.6"/>'
+                )
+    line = (result["threshold"] - edges[0]) / (edges[-1] - edges[0]) * wide
+    return (
+        f'<svg width="{wide + 10}" height="{high + 26}" role="img" aria-label="score histogram">{"".join(bars)}'
+        f'<line x1="{line:.1f}" y1="0" x2="{line:.1f}" y2="{high + 6}" stroke="var(--ink)" stroke-width="2"/>'
+        f'<text x="0" y="{high + 20}">{edges[0]:.3f}</text>'
+        f'<text x="{wide}" y="{high + 20}" text-anchor="end">{edges[-1]:.3f}</text></svg>'
+    )
+
+
+def _cases(place: Path, result: dict[str, Any]) -> str:
+    """The worst cases that were kept: good pictures with the highest, bad ones with the lowest scores."""
+    figures = []
+    for path in sorted(place.glob(f"{result['shots']:04d}-*.jpg"), reverse=True):
+        _, side, _, verdict, score, rest = path.stem.split("-", 5)
+        data = base64.b64encode(path.read_bytes()).decode("ascii")
+        what = "highest of the good" if side == "good" else "lowest of the bad"
+        caption = f"{what}: {rest}, score {score}, {verdict}"
+        figures.append(
+            f'<figure><img src="data:image/jpeg;base64,{data}" alt="{escape(caption)}"><figcaption>{escape(caption)}'
+            "</figcaption></figure>"
+        )
+    if not figures:
+        return ""
+    names = ", ".join(result["references"])
+    return (
+        f"<h3>{_references(result)}, seed {result['seed']}: worst cases</h3>"
+        f'<p>References: {escape(names)}.</p><div class="cases">{"".join(figures)}</div>'
+    )
