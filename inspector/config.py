@@ -47,7 +47,12 @@ class EncoderConfig(Section):
     taps: list[Annotated[int, Field(ge=1)]] | None = Field(
         None, description="blocks or stages that are tapped, 1-based; default: quarters, or those of the model"
     )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="number format of the tower")
+    adapters: str | None = Field(
+        None, description="adapters of the adapted mode (.safetensors of `inspector adapt`); default: training-free"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="number format; auto: fp16 on a GPU, bf16 on a CPU that multiplies it, else fp32"
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads of the tower; 0 = chosen by torch")
 

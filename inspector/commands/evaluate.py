@@ -23,6 +23,9 @@ FormatOption = Annotated[
 ]
 ShotsOption = Annotated[str, typer.Option(help="Numbers of references, with commas.")]
 SeedsOption = Annotated[str, typer.Option(help="Seeds of the choice of references, with commas.")]
+AdaptersOption = Annotated[
+    str | None, typer.Option(help="Adapters (.safetensors of `inspector adapt`); default: those of the configuration.")
+]
 CategoryOption = Annotated[list[str] | None, typer.Option("--category", help="Only this category; may be repeated.")]
 JsonFileOption = Annotated[
     Path | None, typer.Option("--json", help="Write all results here; a broken-off run goes on from this file.")
@@ -48,6 +51,7 @@ def evaluate(
     shots: ShotsOption = "1,2,4,8",
     seeds: SeedsOption = "0,1,2",
     category: CategoryOption = None,
+    adapters: AdaptersOption = None,
     config: ConfigOption = None,
     json_file: JsonFileOption = None,
     report: ReportOption = None,
@@ -68,7 +72,10 @@ def evaluate(
 
     wanted = _numbers(shots, "--shots", 1), _numbers(seeds, "--seeds", 0)
     categories = read_categories(path, layout, category or ())
-    encoder = load_encoder(load_config(config).encoder)
+    wished = load_config(config).encoder
+    if adapters is not None:
+        wished = wished.model_copy(update={"adapters": adapters})
+    encoder = load_encoder(wished)
     settings = {
         "dataset": path.resolve().name,
         "layout": layout,
@@ -77,6 +84,7 @@ def evaluate(
         "shots": wanted[0],
         "seeds": wanted[1],
         "encoder": encoder.name,
+        "adapters": wished.adapters,
         "precision": encoder.precision,
         "fingerprint": encoder.fingerprint,
     }

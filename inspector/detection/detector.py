@@ -120,7 +120,7 @@ class Detector:
                 rows = tuple(tap[place] for tap in tokens.taps)
                 regions = tuple(self._with_matches(region, rows, size_hw) for region in regions)
             parts = ScoreParts(**{name: value[place] for name, value in values.items()})
-            contributions = parts.contributions(scoring.LAMBDA)
+            contributions = parts.contributions(scores.residual_weight)
             inspections.append(Inspection(score, self.threshold, verdict, parts, maps[place], regions, contributions))
         return inspections
 
@@ -180,7 +180,7 @@ def _score(
                 global_token=tokens.global_token,
                 global_residual=tokens.global_token - mean_global,
             )
-        return scoring.score(evidence, encoder.text_residual, encoder.image_size)
+        return scoring.score(evidence, encoder.text_residual, encoder.image_size, encoder.adapters)
 
 
 def _leave_one_out(encoder: Encoder, bank: ResidualBank, say: Progress) -> list[scoring.Scores]:

@@ -24,6 +24,7 @@ from torch.nn import functional as fn
 
 from inspector.config import EncoderConfig
 from inspector.detection import checkpoints, prompts
+from inspector.detection.adapters import Adapters, Shape, load_adapters
 from inspector.detection.matching import Matching
 from inspector.detection.memory import BatchLimit
 from inspector.detection.towers import ConvTower, Tokens, Tower, VitTower
@@ -93,11 +94,19 @@ class Encoder:
         self.taps = tower.taps
         self.grids = tower.grids
         self.text_residual = text_residual
+        self.adapters: Adapters | None = None
         self.limit = BatchLimit()
         self.dtype = DTYPES[identity.precision]
         self._tower = tower
         self._mean = torch.tensor(identity.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(identity.std, device=self.device).view(1, 3, 1, 1)
+
+    @property
+    def adapter_shape(self) -> Shape:
+        """What adapters of this encoder must fit; encodes a blank picture to see the widths."""
+        tokens = self.tokens(torch.zeros(1, 3, self.image_size, self.image_size, device=self.device))
+        widths = tuple(tap.shape[2] for tap in tokens.taps)
+        return Shape(widths, self.grids, widths[-1] if self.has_text else None)
 
     @property
     def has_text(self) -> bool:
@@ -187,7 +196,16 @@ def load_encoder(config: EncoderConfig) -> Encoder:
         mean=tuple(preprocess["mean"]),
         std=tuple(preprocess["std"]),
     )
-    return Encoder(tower, identity, None if text_residual is None else text_residual.to(device))
+    encoder = Encoder(tower, identity, None if text_residual is None else text_residual.to(device))
+    return encoder if config.adapters is None else _adapted(encoder, Path(config.adapters))
+
+
+def _adapted(encoder: Encoder, path: Path) -> Encoder:
+    """The encoder with adapters; what it scores depends on them, so its fingerprint does too."""
+    encoder.adapters = load_adapters(path, encoder.adapter_shape, encoder.fingerprint).to(encoder.device)
+    both = f"{encoder.fingerprint}+{encoder.adapters.digest}"
+    encoder.fingerprint = hashlib.sha256(both.encode()).hexdigest()
+    return encoder
 
 
 def _device(name: str) -> torch.device:

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as fn
+
+from inspector.detection import adapters as adapted
+from inspector.detection.adapters import Adapters
 
 BLUR_SIDE_PX = 5
 BLUR_SIGMA_PX = 4.0
@@ -31,39 +34,54 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Anomaly maps `[B, S, S]`, image scores `[B]`, and the five terms `[B]` before their factors."""
+    """Anomaly maps `[B, S, S]`, image scores `[B]`, the five terms `[B]` before their factors, and λ."""
 
     maps: Tensor
     image: Tensor
     parts: dict[str, Tensor]
+    residual_weight: float
 
 
-def score(evidence: Evidence, text_residual: Tensor | None, image_size: int) -> Scores:
-    """Combine the branches that are on; `text_residual` is R_t `[D]` or None."""
-    patches = [residual.norm(dim=-1) for residual in evidence.residuals]  # ‖R_v,l‖₂, each [B, N_l]
-    visual = mean_map(patches, evidence.grids, image_size)
+def score(
+    evidence: Evidence, text_residual: Tensor | None, image_size: int, adapters: Adapters | None = None
+) -> Scores:
+    """Combine the branches that are on; `text_residual` is R_t `[D]` or None, `adapters` None is the training-free mode."""
+    grids = evidence.grids
+    seen = evidence.residuals if adapters is None else _each(adapters.visual, evidence.residuals)
+    visual = mean_map([residual.norm(dim=-1) for residual in seen], grids, image_size)  # ‖A_v,l(R_v)‖₂
     parts = {"visual_map": top(visual)}
-    maps, image = visual, parts["visual_map"]
-    if text_residual is not None:
-        if evidence.tokens is None or evidence.global_token is None or evidence.global_residual is None:
-            raise ValueError("the text branch needs tokens, global_token and global_residual, but one is None")
-        grid = evidence.grids[-1]
-        text = upsampled(evidence.tokens @ text_residual, grid, image_size)
-        aligned = (evidence.residuals[-1] @ text_residual).clamp_min(0.0)  # training-free: the last tap only
-        residual = upsampled(aligned, grid, image_size)
-        parts |= {
-            "text_map": top(text),
-            "text_cls": evidence.global_token @ text_residual,
-            "residual_map": top(residual),
-            "residual_cls": (evidence.global_residual @ text_residual).clamp_min(0.0),
-        }
-        maps = TEXT_WEIGHT * text + visual + LAMBDA * residual
-        image = (
-            0.5 * (parts["text_map"] + parts["text_cls"])
-            + parts["visual_map"]
-            + LAMBDA * 0.5 * (parts["residual_map"] + parts["residual_cls"])
-        )
-    return Scores(maps=blurred(maps), image=image, parts=parts)
+    weight = LAMBDA if adapters is None else adapted.LAMBDA
+    if text_residual is None:
+        return Scores(blurred(visual), parts["visual_map"], parts, weight)
+    if evidence.tokens is None or evidence.global_token is None or evidence.global_residual is None:
+        raise ValueError("the text branch needs tokens, global_token and global_residual, but one is None")
+    if adapters is None:
+        towards = towards_residual = text_residual
+        aligned, global_residual = evidence.residuals[-1:], evidence.global_residual  # training-free: the last tap only
+    else:
+        towards, towards_residual = adapters.adapted_text(text_residual)
+        aligned = _each(adapters.residual, evidence.residuals)
+        global_residual = adapters.residual_cls(evidence.global_residual)
+    text = upsampled(evidence.tokens @ towards, grids[-1], image_size)
+    along = [(residual @ towards_residual).clamp_min(0.0) for residual in aligned]  # each [B, N_l]
+    residual = mean_map(along, grids[-len(along) :], image_size)
+    parts |= {
+        "text_map": top(text),
+        "text_cls": evidence.global_token @ towards,
+        "residual_map": top(residual),
+        "residual_cls": (global_residual @ towards_residual).clamp_min(0.0),
+    }
+    image = (
+        0.5 * (parts["text_map"] + parts["text_cls"])
+        + parts["visual_map"]
+        + weight * 0.5 * (parts["residual_map"] + parts["residual_cls"])
+    )
+    return Scores(blurred(TEXT_WEIGHT * text + visual + weight * residual), image, parts, weight)
+
+
+def _each(modules: nn.ModuleList, residuals: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Each tap's residuals through its own adapter."""
+    return tuple(module(residual) for module, residual in zip(modules, residuals, strict=True))
 
 
 def mean_map(patches: list[Tensor], grids: tuple[tuple[int, int], ...], size_px: int) -> Tensor:
