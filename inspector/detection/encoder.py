@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import open_clip
+import safetensors.torch
 import torch
 from open_clip.model import convert_to_custom_text_state_dict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -97,7 +98,7 @@ class Encoder:
         self.adapters: Adapters | None = None
         self.limit = BatchLimit()
         self.dtype = DTYPES[identity.precision]
-        self._tower = tower
+        self.tower = tower
         self._mean = torch.tensor(identity.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(identity.std, device=self.device).view(1, 3, 1, 1)
 
@@ -131,7 +132,7 @@ class Encoder:
     def tokens(self, pixels: Tensor) -> Tokens:
         """Encode what `prepare` gave."""
         with torch.inference_mode():
-            return self._tower(pixels.to(self.dtype))
+            return self.tower(pixels.to(self.dtype))
 
     def _resized(self, image: ImageArray) -> Tensor:
         """uint8 `[1, 3, S, S]`, bicubic with antialias, no crop."""
@@ -206,6 +207,23 @@ def _adapted(encoder: Encoder, path: Path) -> Encoder:
     both = f"{encoder.fingerprint}+{encoder.adapters.digest}"
     encoder.fingerprint = hashlib.sha256(both.encode()).hexdigest()
     return encoder
+
+
+def write_random_checkpoint(name: str, path: Path) -> None:
+    """Weights that say nothing, in half precision, for measuring time; `name` as in `encoder.name`.
+
+    Raises:
+        EncoderError: unknown model, or the file cannot be written.
+    """
+    source = _source(EncoderConfig(name=name, pretrained=str(path)))
+    torch.manual_seed(0)
+    with _without_warning_of_random_weights():
+        model = open_clip.create_model(source.model_name, load_weights=False, pretrained_text=False)
+    state = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
+    try:
+        safetensors.torch.save_file({key: value.contiguous() for key, value in state.items()}, path)
+    except OSError as error:
+        raise EncoderError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _device(name: str) -> torch.device:

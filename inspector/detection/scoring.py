@@ -1,6 +1,7 @@
 """From residuals to anomaly map and image score: the three branches (algorithm, section 5). Pure functions."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -48,11 +49,11 @@ def score(
     """Combine the branches that are on; `text_residual` is R_t `[D]` or None, `adapters` None is the training-free mode."""
     grids = evidence.grids
     seen = evidence.residuals if adapters is None else _each(adapters.visual, evidence.residuals)
-    visual = mean_map([residual.norm(dim=-1) for residual in seen], grids, image_size)  # ‖A_v,l(R_v)‖₂
-    parts = {"visual_map": top(visual)}
+    visual = PatchScores([residual.norm(dim=-1) for residual in seen], grids, image_size)  # ‖A_v,l(R_v)‖₂
+    parts = {"visual_map": top(visual.map)}
     weight = LAMBDA if adapters is None else adapted.LAMBDA
     if text_residual is None:
-        return Scores(blurred(visual), parts["visual_map"], parts, weight)
+        return Scores(visual.smooth_map, parts["visual_map"], parts, weight)
     if evidence.tokens is None or evidence.global_token is None or evidence.global_residual is None:
         raise ValueError("the text branch needs tokens, global_token and global_residual, but one is None")
     if adapters is None:
@@ -62,13 +63,13 @@ def score(
         towards, towards_residual = adapters.adapted_text(text_residual)
         aligned = _each(adapters.residual, evidence.residuals)
         global_residual = adapters.residual_cls(evidence.global_residual)
-    text = upsampled(evidence.tokens @ towards, grids[-1], image_size)
+    text = PatchScores([evidence.tokens @ towards], grids[-1:], image_size)
     along = [(residual @ towards_residual).clamp_min(0.0) for residual in aligned]  # each [B, N_l]
-    residual = mean_map(along, grids[-len(along) :], image_size)
+    residual = PatchScores(along, grids[-len(along) :], image_size)
     parts |= {
-        "text_map": top(text),
+        "text_map": top(text.map),
         "text_cls": evidence.global_token @ towards,
-        "residual_map": top(residual),
+        "residual_map": top(residual.map),
         "residual_cls": (global_residual @ towards_residual).clamp_min(0.0),
     }
     image = (
@@ -76,7 +77,8 @@ def score(
         + parts["visual_map"]
         + weight * 0.5 * (parts["residual_map"] + parts["residual_cls"])
     )
-    return Scores(blurred(TEXT_WEIGHT * text + visual + weight * residual), image, parts, weight)
+    maps = TEXT_WEIGHT * text.smooth_map + visual.smooth_map + weight * residual.smooth_map
+    return Scores(maps, image, parts, weight)
 
 
 def _each(modules: nn.ModuleList, residuals: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -84,29 +86,48 @@ def _each(modules: nn.ModuleList, residuals: tuple[Tensor, ...]) -> tuple[Tensor
     return tuple(module(residual) for module, residual in zip(modules, residuals, strict=True))
 
 
-def mean_map(patches: list[Tensor], grids: tuple[tuple[int, int], ...], size_px: int) -> Tensor:
-    """Mean over taps of their smoothed maps `[B, S, S]`; taps of one grid are averaged before they are enlarged."""
-    if len(set(grids)) == 1:
-        return upsampled(torch.stack(patches).mean(dim=0), grids[0], size_px)
-    each = [upsampled(values, grid, size_px) for values, grid in zip(patches, grids, strict=True)]
-    return torch.stack(each).mean(dim=0)
+class PatchScores:
+    """One branch: patch scores `[B, N_l]` per tap, and the maps `[B, S, S]` that they become, meaned over taps.
+
+    Enlarging (bilinear) and smoothing (5×5 Gaussian with σ = 4, zero padding) are linear and separable, so each is a
+    matrix from the left and from the right; smoothing twice is another such matrix.
+    """
+
+    def __init__(self, patches: list[Tensor], grids: tuple[tuple[int, int], ...], size_px: int) -> None:
+        if len(set(grids)) == 1:  # taps of one grid are meaned before they are enlarged
+            patches, grids = [torch.stack(patches).mean(dim=0)], grids[:1]
+        self._patches, self._grids, self._size_px = patches, grids, size_px
+
+    @property
+    def map(self) -> Tensor:
+        """The branch's map, smoothed once."""
+        return self._enlarged(blurs=1)
+
+    @property
+    def smooth_map(self) -> Tensor:
+        """Smoothed once more, as a part of the anomaly map."""
+        return self._enlarged(blurs=2)
+
+    def _enlarged(self, blurs: int) -> Tensor:
+        each = []
+        for values, (gh, gw) in zip(self._patches, self._grids, strict=True):
+            rows, columns = (_spread(side, self._size_px, blurs, values.device, values.dtype) for side in (gh, gw))
+            each.append(rows @ values.reshape(-1, gh, gw) @ columns.T)  # [B, S, S]
+        return each[0] if len(each) == 1 else torch.stack(each).mean(dim=0)
 
 
-def upsampled(patches: Tensor, grid_hw: tuple[int, int], size_px: int) -> Tensor:
-    """Patch scores `[B, N]` as a smoothed map `[B, S, S]`."""
-    grid = patches.reshape(patches.shape[0], 1, *grid_hw)  # [B, 1, gh, gw]
-    pixels = fn.interpolate(grid, size=(size_px, size_px), mode="bilinear", align_corners=False)
-    return blurred(pixels[:, 0])
-
-
-def blurred(maps: Tensor) -> Tensor:
-    """5×5 Gaussian with σ = 4 and zero padding on `[B, S, S]`, as two one-dimensional passes."""
-    offsets = torch.arange(BLUR_SIDE_PX, dtype=maps.dtype, device=maps.device) - BLUR_SIDE_PX // 2
-    weights = torch.exp(-(offsets**2) / (2 * BLUR_SIGMA_PX**2))
-    kernel = weights / weights.sum()
-    half = BLUR_SIDE_PX // 2
-    rows = fn.conv2d(maps[:, None], kernel.view(1, 1, -1, 1), padding=(half, 0))
-    return fn.conv2d(rows, kernel.view(1, 1, 1, -1), padding=(0, half))[:, 0]
+@lru_cache(maxsize=64)
+def _spread(side: int, size_px: int, blurs: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """`[S, side]`: enlarges one axis of a patch grid, and smooths it `blurs` times."""
+    with torch.inference_mode(mode=False):
+        each = torch.eye(side, dtype=torch.float64)[None]  # every patch alone, [1, side, side]
+        spread = fn.interpolate(each, size=size_px, mode="linear", align_corners=False)[0].T  # [S, side]
+        offsets = torch.arange(BLUR_SIDE_PX, dtype=torch.float64) - BLUR_SIDE_PX // 2
+        kernel = torch.exp(-(offsets**2) / (2 * BLUR_SIGMA_PX**2))
+        for _ in range(blurs):
+            columns = spread.T[:, None]  # [side, 1, S]
+            spread = fn.conv1d(columns, (kernel / kernel.sum()).view(1, 1, -1), padding=BLUR_SIDE_PX // 2)[:, 0].T
+        return spread.to(device=device, dtype=dtype).contiguous()
 
 
 def top(maps: Tensor) -> Tensor:

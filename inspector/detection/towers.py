@@ -39,13 +39,13 @@ class VitTower:
     """A ViT of open_clip with the dual path: ordinary attention, and value-value attention for dense tokens."""
 
     def __init__(self, visual: Any, image_size: int, taps: tuple[int, ...] | None, *, with_joint: bool) -> None:
-        self._visual = visual
+        self.visual = visual
         self._blocks = list(visual.transformer.resblocks)
-        self._with_joint = with_joint
+        self.with_joint = with_joint
         depth = len(self._blocks)
-        self._first_dense = max(1, depth // 4)  # b0, 1-based
+        self.first_dense = max(1, depth // 4)  # b0, 1-based
         self.taps = taps or tuple(sorted({max(1, depth * quarter // 4) for quarter in (1, 2, 3, 4)}))
-        _refuse_unordered(self.taps, self._first_dense, depth, "the blocks from where the dense path begins")
+        _refuse_unordered(self.taps, self.first_dense, depth, "the blocks from where the dense path begins")
         if with_joint and self.taps[-1] != depth:
             raise EncoderError(
                 f"encoder.taps is {list(self.taps)}, but the text and residual branches need the last block, {depth}; "
@@ -63,24 +63,24 @@ class VitTower:
                 f"{max(2, round(image_size / patch)) * patch}"
             )
         self.grids = ((side, side),) * len(self.taps)
-        self._positions = _resized_positions(visual.positional_embedding.detach(), side)  # [1 + N, width]
+        self.positions = _resized_positions(visual.positional_embedding.detach(), side)  # [1 + N, width]
 
     def __call__(self, pixels: Tensor) -> Tokens:
-        visual = self._visual
+        visual = self.visual
         x = visual.conv1(pixels).flatten(2).transpose(1, 2)  # [B, N, width]
         cls = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
-        u = visual.ln_pre(torch.cat([cls, x], dim=1) + self._positions.to(x))  # [B, 1 + N, width]
+        u = visual.ln_pre(torch.cat([cls, x], dim=1) + self.positions.to(x))  # [B, 1 + N, width]
         z: Tensor | None = None
         dense: list[Tensor] = []
         for number, block in enumerate(self._blocks[: self.taps[-1]], start=1):
             h = block.ln_1(u)
             attention = _Attention(block, h)
-            if number >= self._first_dense:
+            if number >= self.first_dense:
                 z = (u if z is None else z) + attention.value_value()
                 if number in self.taps:
                     dense.append(self._projected(visual.ln_post(z)[:, 1:]))  # [B, N, D]
             if number == self.taps[-1]:
-                if not self._with_joint:
+                if not self.with_joint:
                     return Tokens(taps=tuple(dense))
                 u = u[:, :1]  # nothing reads the patches of the ordinary path after the last block: [B, 1, width]
             u = u + attention.ordinary(u.shape[1])
@@ -89,7 +89,7 @@ class VitTower:
         return Tokens(taps=tuple(dense), joint=dense[-1], global_token=self._projected(u[:, 0]))
 
     def _projected(self, x: Tensor) -> Tensor:
-        return fn.normalize((x @ self._visual.proj.to(x.dtype)).float(), dim=-1)
+        return fn.normalize((x @ self.visual.proj.to(x.dtype)).float(), dim=-1)
 
 
 def _resized_positions(embedding: Tensor, side: int) -> Tensor:
@@ -132,7 +132,7 @@ class ConvTower:
     """A convolutional tower whose taps are stages; `grid_side` is the finest patch grid that is matched."""
 
     def __init__(self, visual: Any, image_size: int, taps: tuple[int, ...] | None, grid_side: int | None) -> None:
-        self._visual = visual.to(memory_format=torch.channels_last)  # half the time on a CPU
+        self.visual = visual.to(memory_format=torch.channels_last)  # half the time on a CPU
         self._grid_side = grid_side
         self._trunk = getattr(visual, "trunk", None)
         stages = _stage_count(visual)
@@ -160,10 +160,10 @@ class ConvTower:
 
     def _resnet_stages(self, pixels: Tensor) -> list[Tensor]:
         """Stages of open_clip's ModifiedResNet; its pooled output takes no other input size, so it is not asked for."""
-        x = self._visual.stem(pixels)
+        x = self.visual.stem(pixels)
         kept = []
         for number in range(1, max(self.taps) + 1):
-            x = getattr(self._visual, f"layer{number}")(x)
+            x = getattr(self.visual, f"layer{number}")(x)
             if number in self.taps:
                 kept.append(x)
         return kept

@@ -79,14 +79,14 @@ def test_a_score_that_is_not_finite_is_no_verdict_for_that_picture_only(
 ) -> None:
     images = models.pictures(3, 32, seed=1)
     wanted = detector.inspect(images)
-    tower = detector.encoder._tower
+    tower = detector.encoder.tower
 
     def overflowing(pixels: torch.Tensor) -> object:
         tokens = tower(pixels)
         tokens.taps[0][1, 3] = float("nan")
         return tokens
 
-    monkeypatch.setattr(detector.encoder, "_tower", overflowing)
+    monkeypatch.setattr(detector.encoder, "tower", overflowing)
     found = detector.inspect(images)
 
     assert [each.verdict is Verdict.NONE for each in found] == [False, True, False]

@@ -105,7 +105,7 @@ def test_weights_of_a_tag_bring_their_own_activation_and_mean(
     white, grey = np.full((32, 32, 3), 255, np.uint8), models.pictures(1, 32, seed=0)[0]
     assert encoder.name == f"{name}:tagged"
     assert torch.equal(encoder.prepare([white]), torch.ones(1, 3, 32, 32))
-    ours, theirs, plain = ((each._tower(quick.prepare([grey])).taps[-1]) for each in (encoder, quick, vit))
+    ours, theirs, plain = ((each.tower(quick.prepare([grey])).taps[-1]) for each in (encoder, quick, vit))
     assert torch.equal(ours, theirs)
     assert not torch.equal(ours, plain)
 

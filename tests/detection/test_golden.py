@@ -45,12 +45,12 @@ def test_another_score_than_at_the_build_is_refused(detector: Detector, score: f
 
 
 def test_a_driver_that_moves_only_large_batches_is_found(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    tower = detector.encoder._tower
+    tower = detector.encoder.tower
 
     def drifting(pixels: torch.Tensor) -> object:
         return tower(pixels * 1.2 if len(pixels) > 1 else pixels)
 
-    monkeypatch.setattr(detector.encoder, "_tower", drifting)
+    monkeypatch.setattr(detector.encoder, "tower", drifting)
     detector.self_test(1)
     with pytest.raises(EncoderMismatchError, match="in a batch of 4"):
         detector.self_test(4)
