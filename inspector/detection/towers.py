@@ -12,6 +12,9 @@ from torch.nn import functional as fn
 
 from inspector.errors import EncoderError
 
+MANY_TOKENS = 256
+"""From here on, attention in bf16 on a CPU goes head by head."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
@@ -116,16 +119,34 @@ class _Attention:
 
     def ordinary(self, rows: int) -> Tensor:
         """A_qk of the first `rows` tokens `[B, rows, width]`."""
-        return self._out(fn.scaled_dot_product_attention(self._q[:, :, :rows], self._k, self._v))
+        return self._out(_attend(self._q[:, :, :rows], self._k, self._v))
 
     def value_value(self) -> Tensor:
         """A_vv of all tokens `[B, 1 + N, width]`."""
-        return self._out(fn.scaled_dot_product_attention(self._v, self._v, self._v))
+        return self._out(_attend(self._v, self._v, self._v))
 
     def _out(self, mixed: Tensor) -> Tensor:
         merged: Tensor = self._block.attn.out_proj(mixed.transpose(1, 2).flatten(2))
         scaled: Tensor = self._block.ls_1(merged)
         return scaled
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q kᵀ / √d_head) v: `[B, heads, rows, d_head]`.
+
+    In bf16 on a CPU one head after the other: its matrix of all pairs then stays in the cache, which is more than twice as
+    fast as torch's fused kernel (measured with 1,370 tokens).
+    """
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or k.shape[2] < MANY_TOKENS:
+        return fn.scaled_dot_product_attention(q, k, v)
+    out = torch.empty(q.shape, dtype=q.dtype)
+    nothing = q.new_zeros(())
+    for picture in range(q.shape[0]):
+        for head in range(q.shape[1]):
+            keys, values = k[picture, head], v[picture, head]
+            pairs = torch.addmm(nothing, q[picture, head], keys.T, beta=0, alpha=q.shape[-1] ** -0.5)  # [rows, T]
+            torch.mm(torch.softmax(pairs, dim=-1), values, out=out[picture, head])
+    return out
 
 
 class ConvTower:

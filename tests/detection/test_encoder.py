@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from inspector.config import EncoderConfig
 from inspector.detection import encoder as encoder_module
+from inspector.detection import towers
 from inspector.detection.encoder import Encoder, load_encoder
 from inspector.errors import EncoderError
 from tests.detection import models
@@ -369,3 +370,15 @@ def test_a_grid_side_averages_finer_stages_down_and_leaves_coarser_ones(tmp_path
     encoder = models.load(config, resnet_files[1])
 
     assert encoder.grids == ((8, 8), (8, 8), (4, 4))
+
+
+@pytest.mark.parametrize("rows", [1, 300])
+def test_attention_head_by_head_is_that_of_torch(rows: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 300, 16, generator=generator).bfloat16() for _ in range(3))
+    exact = torch.nn.functional.scaled_dot_product_attention(q[:, :, :rows].float(), k.float(), v.float())
+
+    found = towers._attend(q[:, :, :rows], k, v)
+
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), exact, atol=0.02, rtol=0.02)
