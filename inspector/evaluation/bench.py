@@ -258,7 +258,7 @@ def _peak_bytes(work: Callable[[], object], encoder: Encoder) -> int | None:
         work()
         return int(torch.cuda.max_memory_allocated(encoder.device)) - before
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    with suppress(OSError, AttributeError):  # glibc keeps freed memory, which would hide what is taken again
+    with suppress(OSError, AttributeError, TypeError):  # glibc keeps freed memory, which would hide what is taken again
         ctypes.CDLL(None).malloc_trim(0)
     try:
         reset.write_text("5")  # forget the highest resident size so far
