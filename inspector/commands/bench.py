@@ -94,9 +94,7 @@ def _show(found: "Bench") -> None:
         highlight=False,
     )
     stages = list(found.runs[0].ms)
-    table = Table(
-        "K", "batch", *stages, "pictures/s", "plain", "ratio", box=SIMPLE_HEAD, title="milliseconds per picture"
-    )
+    table = Table("K", "batch", *stages, "per s", "plain", "ratio", box=SIMPLE_HEAD, title="milliseconds per picture")
     for run in found.runs:
         plain = "–" if run.plain_ms is None else f"{run.plain_ms:.1f}"
         ratio = "–" if run.ratio is None else f"{run.ratio:.1f}×"

@@ -33,7 +33,8 @@ JsonFileOption = Annotated[
 ReportOption = Annotated[Path | None, typer.Option(help="Write report.html with curves and worst cases here.")]
 RestartOption = Annotated[bool, typer.Option("--restart", help="Begin afresh, whatever the results file holds.")]
 
-WIDTH = 96
+WIDTH = 104
+NAME_WIDTH = 12
 """A narrower terminal breaks lines; numbers that are cut off would be worse."""
 SHOWN = {
     "image_auroc": "I-AUROC",
@@ -149,12 +150,17 @@ def _numbers(text: str, option: str, least: int) -> list[int]:
 
 
 def _show(summary: list[dict[str, Any]], encoder: str) -> None:
+    from inspector.evaluation.results import MEAN
+
     seeds = max((row["seeds"] for row in summary), default=0)
     caption = f"Percent, mean ± deviation over {seeds} seeds. Encoder {encoder}. AUPRO up to FPR 0.3."
     table = Table("category", "refs", *SHOWN.values(), caption=caption, caption_justify="left", box=SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
+    table.columns[0].no_wrap, table.columns[0].min_width = True, NAME_WIDTH
     for row in summary:
+        if row["category"] == MEAN and summary[summary.index(row) - 1]["category"] != MEAN:
+            table.add_section()
         cells = ["–" if row[m] is None else f"{100 * row[m]['mean']:.1f} ±{100 * row[m]['std']:4.1f}" for m in SHOWN]
         table.add_row(row["category"], str(row["shots"]), *cells)
     console = Console()

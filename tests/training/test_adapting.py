@@ -17,7 +17,6 @@ from inspector.detection.adapters import read_manifest
 from inspector.detection.encoder import Encoder, load_encoder
 from inspector.errors import UsageError
 from inspector.evaluation.datasets import read_categories
-from inspector.evaluation.results import summarise
 from inspector.evaluation.runner import evaluate_category
 from inspector.training.adapting import Cache, Settings, Training
 from inspector.training.draw import write_product
@@ -157,22 +156,21 @@ def test_licences_are_told_by_layout_and_names_and_warned_of(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_adapters_raise_what_is_found_on_held_out_drawn_products(tmp_path: Path) -> None:
-    for index in range(8):
-        write_product(tmp_path / "held" / f"p{index}", index, references=4, queries=6)
-    result = run_adapt("drawn", "--drawn", "100", "--epochs", "6", "--out", tmp_path / "a.safetensors", "--json")
+    """The mean over products and over one and four references: a product alone has ten good and ten bad pictures."""
+    for index in range(12):
+        write_product(tmp_path / "held" / f"p{index:02d}", index, references=4, queries=10)
+    arguments = ("drawn", "--drawn", "100", "--epochs", "12", "--seed", "1")
+    result = run_adapt(*arguments, "--out", tmp_path / "a.safetensors", "--json")
     assert result.exit_code == 0, result.output
     losses = json.loads(result.stdout.splitlines()[-1])["losses"]
     assert losses[-1]["visual"] < losses[0]["visual"]
-    found = {}
+    found: dict[str, list[float]] = {"image_auroc": [], "pixel_auroc": []}
     for adapters in (None, str(tmp_path / "a.safetensors")):
-        encoder = load_encoder(EncoderConfig(adapters=adapters))
+        encoder = load_encoder(EncoderConfig(adapters=adapters, precision="fp32"))
         rows = []
         for category in read_categories(tmp_path / "held"):
             rows += evaluate_category(encoder, category, [1, 4], [0], lambda _step, _what: None).results
-        for row in summarise(rows):
-            if row["category"] == "mean":
-                found[row["shots"], adapters is not None] = row
-    for shots in (1, 4):
-        for metric in ("image_auroc", "pixel_auroc"):
-            plain, adapted = (found[shots, with_adapters][metric]["mean"] for with_adapters in (False, True))
-            assert adapted > plain, (shots, metric, plain, adapted)
+        for metric, values in found.items():
+            values.append(sum(row[metric] for row in rows) / len(rows))
+    for metric, (plain, adapted) in found.items():
+        assert adapted > plain, metric
