@@ -86,7 +86,7 @@ def adapt(
         _run(console, encoder, training, pairs, sources, state)
         manifest = {
             "encoder": encoder.name,
-            "encoder_fingerprint": encoder.fingerprint,
+            "tower_fingerprint": encoder.tower_fingerprint,
             "data": described,
             "settings": {"epochs": epochs, "seed": seed},
             "losses": training.history,

@@ -1,7 +1,7 @@
 """Residual adapters of the adapted mode (algorithm, section 6): trained once on other products, never for a new one.
 
-torch and safetensors only. An untrained adapter is exactly the identity. A file of adapters belongs to one encoder, whose
-fingerprint stands in it; another one is refused.
+torch and safetensors only. An untrained adapter is exactly the identity. A file of adapters belongs to one tower, whose
+fingerprint stands in it; another one is refused. Precision and image size may differ.
 """
 
 import hashlib
@@ -126,17 +126,17 @@ def save_adapters(path: Path, adapters: Adapters, manifest: dict[str, Any]) -> N
 
 
 def load_adapters(path: Path, shape: Shape, fingerprint: str) -> Adapters:
-    """Read adapters that were made for the encoder with this fingerprint (that of the encoder alone).
+    """Read adapters that were made for the tower with this fingerprint (`Encoder.tower_fingerprint`).
 
     Raises:
         EncoderError: missing, truncated, foreign or not finite.
         EncoderMismatchError: made for another encoder.
     """
     manifest, state = _read(path)
-    if manifest.get("encoder_fingerprint") != fingerprint:
+    if manifest.get("tower_fingerprint") != fingerprint:
         raise EncoderMismatchError(
             f"{path}: made for the encoder {manifest.get('encoder', '?')} "
-            f"({str(manifest.get('encoder_fingerprint'))[:12]}), but {fingerprint[:12]} is loaded. {ADVICE}"
+            f"({str(manifest.get('tower_fingerprint'))[:12]}), but {fingerprint[:12]} is loaded. {ADVICE}"
         )
     adapters = Adapters(shape)
     try:

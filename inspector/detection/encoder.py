@@ -70,10 +70,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Identity:
-    """What an encoder's numbers depend on besides its tower; `fingerprint` is the SHA-256 over all of it."""
+    """What an encoder's numbers depend on besides its tower; `fingerprint` is the SHA-256 over all of it.
+
+    `tower_fingerprint` leaves out precision and image size: adapters are made on one machine and used on another.
+    """
 
     name: str
     fingerprint: str
+    tower_fingerprint: str
     image_size: int
     matching: Matching
     device: torch.device
@@ -88,6 +92,7 @@ class Encoder:
     def __init__(self, tower: Tower, identity: Identity, text_residual: Tensor | None) -> None:
         self.name = identity.name
         self.fingerprint = identity.fingerprint
+        self.tower_fingerprint = identity.tower_fingerprint
         self.image_size = identity.image_size
         self.matching = identity.matching
         self.device = identity.device
@@ -166,6 +171,8 @@ def load_encoder(config: EncoderConfig) -> Encoder:
         log.warning("%s: no trained text tower; only the visual branch scores", source.shown)
     preprocess = open_clip.get_model_preprocess_cfg(model) | source.preprocess
     weights = _digest(visual.state_dict())
+    # The weights and not R_t: two processors compute it differently in the last bit, and are one encoder all the same.
+    text_weights = _digest(_without_visual(model.state_dict())) if with_text else None
     del model  # the text tower is not needed again
     visual = visual.requires_grad_(False).eval().to(device=device, dtype=DTYPES[precision])
     image_size = config.image_size or settings.image_size or _side(visual.image_size)
@@ -175,21 +182,20 @@ def load_encoder(config: EncoderConfig) -> Encoder:
         if is_vit
         else ConvTower(visual, image_size, taps, settings.grid_side)
     )
-    matters = {
+    of_tower = {
         "model": model_keys,
         "weights": weights,
-        "text": None if text_residual is None else _digest({"R_t": text_residual}),
+        "text": text_weights,
         "taps": tower.taps,
-        "grids": tower.grids,
-        "image_size": image_size,
-        "precision": precision,
         "matching": asdict(settings.matching),
         "mean": preprocess["mean"],
         "std": preprocess["std"],
     }
+    of_use = {"grids": tower.grids, "image_size": image_size, "precision": precision}
     identity = Identity(
         name=source.shown,
-        fingerprint=hashlib.sha256(json.dumps(matters, sort_keys=True).encode()).hexdigest(),
+        fingerprint=_fingerprint(of_tower | of_use),
+        tower_fingerprint=_fingerprint(of_tower),
         image_size=image_size,
         matching=settings.matching,
         device=device,
@@ -203,7 +209,7 @@ def load_encoder(config: EncoderConfig) -> Encoder:
 
 def _adapted(encoder: Encoder, path: Path) -> Encoder:
     """The encoder with adapters; what it scores depends on them, so its fingerprint does too."""
-    encoder.adapters = load_adapters(path, encoder.adapter_shape, encoder.fingerprint).to(encoder.device)
+    encoder.adapters = load_adapters(path, encoder.adapter_shape, encoder.tower_fingerprint).to(encoder.device)
     both = f"{encoder.fingerprint}+{encoder.adapters.digest}"
     encoder.fingerprint = hashlib.sha256(both.encode()).hexdigest()
     return encoder
@@ -383,6 +389,14 @@ def _side(image_size: Any) -> int:
     if len(sides) != 1:
         raise EncoderError(f"the model's input is {tuple(image_size)} px; only square inputs are supported")
     return int(sides.pop())
+
+
+def _without_visual(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if not key.startswith(checkpoints.IMAGE_PREFIX)}
+
+
+def _fingerprint(matters: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(matters, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(state: dict[str, Tensor]) -> str:

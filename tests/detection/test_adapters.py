@@ -31,7 +31,7 @@ def random_adapters(encoder: Encoder, seed: int = 0) -> Adapters:
 
 def written(folder: Path, encoder: Encoder, adapters: Adapters) -> Path:
     path = folder / "adapters.safetensors"
-    save_adapters(path, adapters, {"encoder": encoder.name, "encoder_fingerprint": encoder.fingerprint})
+    save_adapters(path, adapters, {"encoder": encoder.name, "tower_fingerprint": encoder.tower_fingerprint})
     return path
 
 
@@ -114,16 +114,16 @@ def test_a_bank_of_other_adapters_or_of_none_is_refused(tmp_path: Path, vit: Enc
 def test_adapters_come_back_bit_for_bit_with_their_manifest(tmp_path: Path, vit: Encoder) -> None:
     adapters = random_adapters(vit)
     path = written(tmp_path, vit, adapters)
-    again = load_adapters(path, vit.adapter_shape, vit.fingerprint)
+    again = load_adapters(path, vit.adapter_shape, vit.tower_fingerprint)
     for name, value in adapters.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
-    assert read_manifest(path)["encoder_fingerprint"] == vit.fingerprint
+    assert read_manifest(path)["tower_fingerprint"] == vit.tower_fingerprint
 
 
 def test_adapters_of_another_encoder_are_refused(tmp_path: Path, vit: Encoder, resnet: Encoder) -> None:
     path = written(tmp_path, resnet, random_adapters(resnet))
     with pytest.raises(EncoderMismatchError, match=r"made for the encoder small.*inspector adapt"):
-        load_adapters(path, vit.adapter_shape, vit.fingerprint)
+        load_adapters(path, vit.adapter_shape, vit.tower_fingerprint)
 
 
 def damaged(path: Path, how: str) -> None:
@@ -151,10 +151,18 @@ def test_damaged_adapters_are_refused_in_a_sentence(tmp_path: Path, vit: Encoder
     path = written(tmp_path, vit, random_adapters(vit))
     damaged(path, how)
     with pytest.raises(EncoderError, match=r"adapters\.safetensors: "):
-        load_adapters(path, vit.adapter_shape, vit.fingerprint)
+        load_adapters(path, vit.adapter_shape, vit.tower_fingerprint)
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path, vit: Encoder) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(EncoderError, match="cannot be written"):
         save_adapters(tmp_path / "file" / "a.safetensors", Adapters(vit.adapter_shape), {})
+
+
+def test_adapters_serve_the_tower_in_any_precision_and_size(tmp_path: Path, vit: Encoder, vit_files: Files) -> None:
+    path = written(tmp_path, vit, random_adapters(vit))
+    for keys in ({"precision": "bf16"}, {"image_size": 48}):
+        encoder = models.load(*vit_files, adapters=str(path), **keys)
+        assert encoder.adapters is not None
+        assert Detector.from_references(encoder, models.pictures(2, 48, seed=1)).threshold > 0

@@ -166,7 +166,7 @@ def test_adapters_raise_what_is_found_on_held_out_drawn_products(tmp_path: Path)
     assert losses[-1]["visual"] < losses[0]["visual"]
     found: dict[str, list[float]] = {"image_auroc": [], "pixel_auroc": []}
     for adapters in (None, str(tmp_path / "a.safetensors")):
-        encoder = load_encoder(EncoderConfig(adapters=adapters, precision="fp32"))
+        encoder = load_encoder(EncoderConfig(adapters=adapters))
         rows = []
         for category in read_categories(tmp_path / "held"):
             rows += evaluate_category(encoder, category, [1, 4], [0], lambda _step, _what: None).results
