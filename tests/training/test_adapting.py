@@ -155,11 +155,12 @@ def test_licences_are_told_by_layout_and_names_and_warned_of(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_adapters_raise_what_is_found_on_held_out_drawn_products(tmp_path: Path) -> None:
     """The mean over products and over one and four references: a product alone has ten good and ten bad pictures."""
     for index in range(12):
         write_product(tmp_path / "held" / f"p{index:02d}", index, references=4, queries=10)
-    arguments = ("drawn", "--drawn", "100", "--epochs", "12", "--seed", "1")
+    arguments = ("drawn", "--drawn", "300", "--epochs", "6", "--seed", "1")
     result = run_adapt(*arguments, "--out", tmp_path / "a.safetensors", "--json")
     assert result.exit_code == 0, result.output
     losses = json.loads(result.stdout.splitlines()[-1])["losses"]
