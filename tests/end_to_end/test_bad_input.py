@@ -1,5 +1,6 @@
 """What is wrong is said in one sentence, or ends in NONE with its code; never in a traceback or a lost part."""
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from inspector import simulation
 from inspector.contract.broker import free_port
 from inspector.contract.codes import ErrorCode
 from inspector.contract.messages import State
+from inspector.detection import bank
 from inspector.images import encode_png
 from inspector.types import Verdict
 from tests.brokers import Witness, wait_until
@@ -121,10 +123,10 @@ def test_without_an_active_recipe_parts_get_none_401_and_the_station_says_initia
 
 
 def test_a_damaged_bank_is_not_used(line: Line) -> None:
-    for bank in line.config.data_path.glob("banks/*/*/bank.safetensors"):
-        data = bytearray(bank.read_bytes())
+    for tensors in line.config.data_path.glob("banks/*/*/bank.safetensors"):
+        data = bytearray(tensors.read_bytes())
         data[-1] ^= 0xFF
-        bank.write_bytes(bytes(data))
+        tensors.write_bytes(bytes(data))
     with line.plc() as plc:
         worker = line.start()
         wait_until(lambda: plc.state is not None and plc.state.st == 4, START_S)
@@ -135,6 +137,29 @@ def test_a_damaged_bank_is_not_used(line: Line) -> None:
         assert line.stop(worker) == 0
     assert [(row.verdict, row.err) for row in line.rows()] == [(Verdict.NONE, ErrorCode.FINGERPRINT_MISMATCH)]
     assert "SHA-256" in line.log
+
+
+def test_a_recipe_whose_golden_picture_scores_differently_is_not_used(line: Line) -> None:
+    """As after an update of a driver or library that moves the numbers."""
+    path = line.config.database_url.removeprefix("sqlite:///")
+    with sqlite3.connect(path) as database:
+        for recipe_id, place in database.execute("SELECT id, bank_path FROM recipes").fetchall():
+            manifest_path = line.config.data_path / place / bank.MANIFEST
+            manifest = json.loads(manifest_path.read_text())
+            manifest["golden"]["score"] *= 1.1
+            manifest["sha256"] = bank._hash_of(manifest)
+            manifest_path.write_text(json.dumps(manifest))
+            database.execute("UPDATE recipes SET bank_sha256 = ? WHERE id = ?", (manifest["sha256"], recipe_id))
+    with line.plc() as plc:
+        worker = line.start()
+        wait_until(lambda: plc.state is not None and plc.state.st == 4, START_S)
+        assert plc.state is not None
+        assert plc.state.err == ErrorCode.FINGERPRINT_MISMATCH
+        plc.trigger("flange:00001")
+        wait_until(line.rows)
+        assert line.stop(worker) == 0
+    assert [(row.verdict, row.err) for row in line.rows()] == [(Verdict.NONE, ErrorCode.FINGERPRINT_MISMATCH)]
+    assert "the golden picture scores" in line.log
 
 
 def test_a_database_of_a_newer_version_is_refused(line: Line) -> None:
