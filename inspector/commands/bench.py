@@ -56,10 +56,10 @@ def bench(
 
     console = Console(stderr=True)
     wished = load_config(config).encoder.model_dump()
+    if encoder is not None and encoder != wished["name"]:
+        wished |= {"pretrained": None, "adapters": None}  # those of another encoder
     changes = {"name": encoder, "image_size": image_size, "precision": precision}
     wished |= {key: value for key, value in changes.items() if value is not None}
-    if encoder is not None and encoder != wished.get("name"):
-        wished["pretrained"] = None
     wanted = _numbers(shots, "--shots"), _numbers(batch, "--batch")
     with tempfile.TemporaryDirectory() as folder, console.status("loading the encoder") as status:
         if random_weights:

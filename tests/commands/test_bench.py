@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from inspector.cli import app
-from inspector.errors import UsageError
+from inspector.errors import EncoderError, UsageError
 from tests.detection import models
 
 STAGES = ["decode", "prepare", "tower", "matching", "maps", "verdict", "total"]
@@ -47,3 +47,9 @@ def test_numbers_that_are_none_are_a_sentence(option: str) -> None:
     result = CliRunner().invoke(app, ["bench", option, "many"])
     assert isinstance(result.exception, UsageError)
     assert f"{option} is 'many'" in str(result.exception)
+
+
+def test_an_encoder_without_weights_is_not_measured_unless_random_ones_are_asked_for() -> None:
+    result = CliRunner().invoke(app, ["bench", "--encoder", "ViT-B-32", "--shots", "1"])
+    assert isinstance(result.exception, EncoderError)
+    assert "encoder.pretrained is missing" in str(result.exception)
