@@ -63,10 +63,9 @@ class _Grabber(threading.Thread):
         """Raises CameraLostError unless the source is open in time."""
         with self._changed:
             self._changed.wait_for(lambda: self._opened or self._ended is not None, timeout_s)
-            if self._ended is not None:
-                raise CameraLostError(self._ended)
-            if not self._opened:
-                raise CameraLostError(f"{self._source} did not answer within {timeout_s:g} s")
+            if self._opened:  # one that ended in the same moment says so when it is read
+                return
+            raise CameraLostError(self._ended or f"{self._source} did not answer within {timeout_s:g} s")
 
     def take(self, not_before_monotonic_s: float, timeout_s: float) -> _Shot | None:
         """The newest shot, grabbed no earlier than that, given once; None when a file has come to its end."""

@@ -121,6 +121,23 @@ def test_an_unplugged_camera_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     camera.close()
 
 
+def test_a_camera_that_is_gone_in_the_moment_it_was_opened_says_so_when_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    camera = live_camera(monkeypatch, FakeDevice([], hangs=False))
+    started = threading.Thread.start
+
+    def to_its_end(thread: threading.Thread) -> None:
+        started(thread)
+        thread.join()
+
+    monkeypatch.setattr(threading.Thread, "start", to_its_end)
+    camera.open()
+    with pytest.raises(CameraLostError, match="unplugged"):
+        camera.read(5.0)
+    camera.close()
+
+
 @pytest.mark.parametrize("hangs", [True, False])
 def test_a_trigger_without_a_frame_names_its_part_and_what_the_camera_did(
     hangs: bool, monkeypatch: pytest.MonkeyPatch
