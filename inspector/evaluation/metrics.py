@@ -112,9 +112,10 @@ class PixelCounts:
         used = (self._good + self._regions) > 0
         fpr = _falling(self._good[used]) / normal
         overlap = _falling(self._regions[used]) / self.regions
-        limit = float(np.interp(FPR_LIMIT, fpr, overlap))
-        inside = fpr < FPR_LIMIT
-        x, y = np.append(fpr[inside], FPR_LIMIT), np.append(overlap[inside], limit)
+        first = int(np.searchsorted(fpr, FPR_LIMIT))  # the first point at or beyond the limit; the curve starts at 0
+        share = (FPR_LIMIT - fpr[first - 1]) / (fpr[first] - fpr[first - 1])
+        limit = overlap[first - 1] + share * (overlap[first] - overlap[first - 1])
+        x, y = np.append(fpr[:first], FPR_LIMIT), np.append(overlap[:first], limit)
         return float(np.trapezoid(y, x) / FPR_LIMIT)
 
 

@@ -93,6 +93,17 @@ def test_a_perfect_map_has_aupro_1_and_a_constant_one_what_chance_gives() -> Non
     assert constant.aupro == pytest.approx(FPR_LIMIT / 2)
 
 
+def test_several_thresholds_at_the_very_limit_count_from_the_first() -> None:
+    """Ten normal pixels: the third brings the rate to 0.3, and defects that are found only after it come too late."""
+    values = np.array([[10, 9, 8, 7, 6, 5, 0, 0, 0, 0, 0, 0, 0]], np.float32)
+    mask = np.zeros((1, 13), np.bool_)
+    mask[0, [3, 4, 5]] = True  # one region, found after three normal pixels
+    counts = PixelCounts()
+    counts.add(values, mask)
+    assert counts.aupro == pytest.approx(slow_aupro(values[None], mask[None]), abs=1e-6)
+    assert counts.aupro == 0.0
+
+
 def test_good_pictures_alone_have_no_measure_of_pixels() -> None:
     counts = PixelCounts()
     counts.add(np.zeros((8, 8), np.float32), np.zeros((8, 8), np.bool_))
