@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from inspector import __version__
-from inspector.commands import adapt, bench, config, db, demo, doctor, evaluate, product, programs, score
+from inspector.commands import adapt, bench, config, db, demo, doctor, encoder, evaluate, product, programs, score
 from inspector.errors import InspectorError
 
 EPILOG = "Exit codes: 0 done · 1 the answer is no · 2 usage or configuration · 3 encoder or bank · 4 database · \
@@ -32,6 +32,7 @@ app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("adapt")(adapt.adapt)
 app.command("bench")(bench.bench)
+app.add_typer(encoder.app, name="encoder")
 app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)

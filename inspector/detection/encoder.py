@@ -1,4 +1,4 @@
-"""The only module that imports open_clip: load a frozen image tower, prepare pictures, encode them to tokens.
+"""Load a frozen image tower, prepare pictures, encode them to tokens; only this module and `hub` import open_clip.
 
 Weights are read from safetensors, or from `.pt` as weights only; never by unpickling. A tower without weights is
 refused: a verdict from random numbers must not exist.
@@ -20,9 +20,10 @@ import safetensors.torch
 import torch
 from open_clip.model import convert_to_custom_text_state_dict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as fn
 
+import inspector.detection.embedded_tower  # noqa: F401  makes our tower known to timm
 from inspector.config import EncoderConfig
 from inspector.detection import checkpoints, prompts
 from inspector.detection.adapters import Adapters, Shape, load_adapters
@@ -223,13 +224,22 @@ def write_random_checkpoint(name: str, path: Path) -> None:
     """
     source = _source(EncoderConfig(name=name, pretrained=str(path)))
     torch.manual_seed(0)
-    with _without_warning_of_random_weights():
-        model = open_clip.create_model(source.model_name, load_weights=False, pretrained_text=False)
+    model = build_unloaded(source.model_name, source.shown)
     state = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
     try:
         safetensors.torch.save_file({key: value.contiguous() for key, value in state.items()}, path)
     except OSError as error:
         raise EncoderError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def untrained_model(model_path: Path) -> nn.Module:
+    """open_clip's model of a configuration file as it is before training, fp32; nothing scores with it.
+
+    Raises:
+        EncoderError: not a model configuration, or one that open_clip cannot build.
+    """
+    model: nn.Module = build_unloaded(_registered(model_path)[0], model_path.stem)
+    return model
 
 
 def _device(name: str) -> torch.device:
@@ -325,14 +335,23 @@ def _build(source: Source) -> tuple[Any, dict[str, Any], bool]:
         return _from_hub(source, keys), keys, True
     path = Path(source.pretrained)
     state = checkpoints.read_checkpoint(path)
-    try:
-        with _without_warning_of_random_weights():
-            model = open_clip.create_model(source.model_name, load_weights=False, pretrained_text=False)
-    except Exception as error:  # open_clip raises many kinds for a bad configuration, all mean the same here
-        raise EncoderError(f"{source.shown}: open_clip cannot build this model: {error}") from error
+    model = build_unloaded(source.model_name, source.shown)
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)  # older checkpoints have the text tower at the top
     return model, keys, checkpoints.load_checkpoint(model, state, path)
+
+
+def build_unloaded(model_name: str, shown: str, device: str = "cpu") -> Any:
+    """open_clip's model without weights; `embedded_tower`, imported above, has made its tower known to timm.
+
+    Raises:
+        EncoderError: open_clip cannot build it; `shown` is whose name people see.
+    """
+    try:
+        with _without_warning_of_random_weights():
+            return open_clip.create_model(model_name, load_weights=False, pretrained_text=False, device=device)
+    except Exception as error:  # open_clip raises many kinds for a bad configuration, all mean the same here
+        raise EncoderError(f"{shown}: open_clip cannot build this model: {error}") from error
 
 
 def _from_hub(source: Source, keys: dict[str, Any]) -> Any:

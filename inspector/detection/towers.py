@@ -32,6 +32,7 @@ class Tokens:
 class Tower(Protocol):
     """A frozen image tower: normalised pictures `[B, 3, S, S]` to tokens."""
 
+    visual: Any
     taps: tuple[int, ...]
     grids: tuple[tuple[int, int], ...]
 

@@ -97,7 +97,7 @@ def bench(encoder: Encoder, plain: Encoder | None, shots: Sequence[int], batches
         precision=encoder.precision,
         image_size=encoder.image_size,
         matching=encoder.matching.kind,
-        matrix_peak_gflop_s=round(_matrix_peak(encoder) / 1e9, 1),
+        matrix_peak_gflop_s=round(matrix_peak(encoder) / 1e9, 1),
         tower_gflop=round(_tower_flop(encoder) / 1e9, 3),
     )
     pictures = _pictures(max(batches))
@@ -182,12 +182,18 @@ def _wait_for(encoder: Encoder) -> None:
         torch.cuda.synchronize(encoder.device)
 
 
-def _matrix_peak(encoder: Encoder) -> float:
+def matrix_peak(encoder: Encoder) -> float:
     """Operations a second of the largest matrix products that this device does in the encoder's precision."""
     side = 8192 if encoder.device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=encoder.device).to(encoder.dtype) for _ in range(2))
     best = min(_ms(lambda: a @ b, encoder) for _ in range(3))
     return float(2 * side**3 / (best / 1000))
+
+
+def tower_ms(encoder: Encoder) -> float:
+    """Milliseconds of one prepared picture through the tower."""
+    pixels = torch.zeros(1, 3, encoder.image_size, encoder.image_size, device=encoder.device)
+    return _ms(lambda: encoder.tokens(pixels), encoder)
 
 
 def _tower_flop(encoder: Encoder) -> float:

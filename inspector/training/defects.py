@@ -1,4 +1,4 @@
-"""Random faults with exact masks: scratches, cracks, spots, stains, holes, dents, foreign matter, smears.
+"""Random faults with exact masks: scratches down to hairlines, cracks, spots, stains, holes, dents, corrosion, smears.
 
 Each fault takes a float picture and says which pixels it meant to change; ``add_defect`` keeps a fault only
 where it can be seen, so a mask never names a region that did not change. Faults of layout (missing,
@@ -13,7 +13,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.training.textures import FloatImage, Rng, TextureSpec, blob_mask, octave_noise, random_colour
+from inspector.training.textures import (
+    FloatImage,
+    Rng,
+    TextureSpec,
+    blob_mask,
+    lit_relief,
+    octave_noise,
+    random_colour,
+)
 
 Change = tuple[FloatImage, FloatImage]
 MIN_VISIBLE_PX = 12
@@ -112,6 +120,51 @@ def _hole(rng: Rng, image: FloatImage, at: tuple[float, float]) -> Change:
     return _blend(lit, shade, alpha), rim
 
 
+def _hairline(rng: Rng, image: FloatImage, at: tuple[float, float]) -> Change:
+    """A scratch or a crack thinner than a pixel."""
+    size = image.shape[0]
+    points = _walk(rng, at, size * rng.uniform(0.1, 0.6), float(rng.uniform(0.03, 0.35)), 20)
+    double = _drawn_line(2 * size, 2 * points, int(rng.integers(1, 3)))
+    alpha = np.asarray(cv2.resize(double, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+    alpha = (alpha * np.float32(rng.uniform(0.5, 1.2))).clip(0.0, 1.0)
+    return _blend(image, _contrasting(rng, image, alpha), alpha), (alpha > 0.05).astype(np.float32)
+
+
+def _scuff(rng: Rng, image: FloatImage, at: tuple[float, float]) -> Change:
+    """Many fine parallel scratches."""
+    size = image.shape[0]
+    alpha = np.zeros(image.shape[:2], np.float32)
+    heading, reach = rng.uniform(0.0, 2.0 * np.pi), size * rng.uniform(0.03, 0.14)
+    along = np.array([np.cos(heading), np.sin(heading)])
+    for _ in range(int(rng.integers(6, 24))):
+        middle = np.array(at) + rng.normal(0.0, 0.4 * reach, 2)
+        half = 0.5 * reach * rng.uniform(0.4, 1.2) * along
+        ends = np.round(np.stack([middle - half, middle + half]) * 16.0).astype(np.int32)
+        np.maximum(alpha, _drawn_line(size, ends, 1) * np.float32(rng.uniform(0.2, 0.9)), out=alpha)
+    meant = cv2.dilate((alpha > 0.1).astype(np.float32), np.ones((3, 3), np.uint8)).astype(np.float32)
+    return _blend(image, _contrasting(rng, image, alpha), alpha), meant
+
+
+def _corrosion(rng: Rng, image: FloatImage, at: tuple[float, float]) -> Change:
+    """A patch of pits and crust: rust, mould, flaking."""
+    size = image.shape[0]
+    soft = cv2.GaussianBlur(blob_mask(rng, size, at, _radius_px(rng, size, 0.03, 0.16)), (0, 0), 2.0)
+    noise = octave_noise(rng, size, float(rng.uniform(16.0, 60.0)), 0.7, 2)
+    alpha = (np.float32(3.0) * (noise - np.float32(rng.uniform(-0.5, 0.6)))).clip(0.0, 1.0) * soft.astype(np.float32)
+    return _blend(image, _contrasting(rng, image, alpha), alpha * np.float32(rng.uniform(0.4, 1.0))), alpha
+
+
+def _glint(rng: Rng, image: FloatImage, at: tuple[float, float]) -> Change:
+    """A drop, a blister or a bubble: dark rim on one side, light on the other."""
+    size = image.shape[0]
+    alpha = blob_mask(rng, size, at, _radius_px(rng, size, 0.012, 0.07), 0.15)
+    height = np.asarray(cv2.GaussianBlur(alpha, (0, 0), 1.5), np.float32) * np.float32(rng.uniform(2.0, 8.0))
+    factor, highlight = lit_relief(height, float(rng.uniform(0.0, 360.0)), 0.6, float(rng.uniform(0.0, 0.6)))
+    rim = cv2.dilate(alpha, np.ones((5, 5), np.uint8)).astype(np.float32)
+    changed = np.asarray(image * factor[..., None] + highlight[..., None] * rim[..., None], np.float32)
+    return _blend(image, changed, rim), rim
+
+
 def _dent(rng: Rng, image: FloatImage, at: tuple[float, float]) -> Change:
     size = image.shape[0]
     radius = _radius_px(rng, size, 0.03, 0.12)
@@ -185,7 +238,8 @@ def gap_mask(rng: Rng, size: int, at: tuple[float, float], covered: FloatImage) 
     return cv2.GaussianBlur(mask, (3, 3), 0).astype(np.float32) / np.float32(255.0)
 
 
-SURFACE_DEFECTS: tuple[Callable[[Rng, FloatImage, tuple[float, float]], Change], ...] = (
+Drawer = Callable[[Rng, FloatImage, tuple[float, float]], Change]
+SURFACE_DEFECTS: tuple[Drawer, ...] = (
     _scratch,
     _crack,
     _spots,
@@ -197,7 +251,15 @@ SURFACE_DEFECTS: tuple[Callable[[Rng, FloatImage, tuple[float, float]], Change],
     _smear,
     _fibre,
     _hue_shift,
+    _hairline,
+    _scuff,
+    _corrosion,
+    _glint,
 )
+RARER: dict[Drawer, float] = {_hairline: 0.4, _scuff: 0.4, _corrosion: 0.4, _glint: 0.4}
+"""How often against the others. Drawn as often as they, these fine faults made a tower that took fine texture for faults."""
+_ODDS = np.array([RARER.get(kind, 1.0) for kind in SURFACE_DEFECTS])
+_ODDS /= _ODDS.sum()
 
 
 def visible_mask(before: FloatImage, after: FloatImage, meant: FloatImage) -> NDArray[np.bool_]:
@@ -223,7 +285,7 @@ def add_defect(rng: Rng, image: FloatImage, region: FloatImage) -> tuple[FloatIm
         rows, columns = np.nonzero(np.ones_like(region))
     for _ in range(8):
         pick = int(rng.integers(rows.size))
-        kind = SURFACE_DEFECTS[int(rng.integers(len(SURFACE_DEFECTS)))]
+        kind = SURFACE_DEFECTS[int(rng.choice(len(SURFACE_DEFECTS), p=_ODDS))]
         changed, meant = kind(rng, image, (float(columns[pick]), float(rows[pick])))
         changed = changed.clip(0.0, 1.0)
         mask = visible_mask(image, changed, meant)

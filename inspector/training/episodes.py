@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 from inspector.training.products import Picture, ProductFamily
 
 HELD_OUT_FROM = 2**40
-REFERENCE_COUNTS = (1, 2, 4)
-REFERENCE_ODDS = (0.25, 0.4, 0.35)
+TWIN_ODDS = 0.5
+"""How often the normal picture is the faulty one without its fault: then nothing but the fault tells them apart."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,22 @@ def planar(pictures: list[Picture]) -> Tensor:
 
 
 class DrawnEpisodes(Dataset[EpisodeBatch]):
-    """Batches of episodes by index; batch ``i`` is the same whenever and wherever it is drawn."""
+    """Batches of episodes by index; batch ``i`` is the same whenever and wherever it is drawn.
 
-    def __init__(self, seed: int, size_px: int, episodes_per_batch: int, batches: int) -> None:
+    ``sizes_px`` and ``reference_counts`` say with what odds a batch has which; all episodes of a batch have the same.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        sizes_px: dict[int, float],
+        reference_counts: dict[int, float],
+        episodes_per_batch: int,
+        batches: int,
+    ) -> None:
         self.seed = seed
-        self.size_px = size_px
+        self.sizes_px = sizes_px
+        self.reference_counts = reference_counts
         self.episodes_per_batch = episodes_per_batch
         self.batches = batches
 
@@ -52,17 +63,22 @@ class DrawnEpisodes(Dataset[EpisodeBatch]):
     def __getitem__(self, index: int) -> EpisodeBatch:
         cv2.setNumThreads(1)
         choice = np.random.default_rng([self.seed, index])
-        count = int(choice.choice(REFERENCE_COUNTS, p=REFERENCE_ODDS))
+        size, count = _chosen(choice, self.sizes_px), _chosen(choice, self.reference_counts)
         references, normal, faulty, masks = [], [], [], []
         for _ in range(self.episodes_per_batch):
             rng = np.random.default_rng(int(choice.integers(2**62)))
             family = ProductFamily(int(rng.integers(HELD_OUT_FROM)))
-            references.append(planar([family.draw(rng, self.size_px) for _ in range(count)]))
-            defective = family.draw_defective(rng, self.size_px)
+            references.append(planar([family.draw(rng, size) for _ in range(count)]))
+            defective = family.draw_defective(rng, size)
             faulty.append(defective.image)
             masks.append(torch.from_numpy(defective.mask))
-            normal.append(defective.twin if rng.random() < 0.5 else family.draw(rng, self.size_px))
+            normal.append(defective.twin if rng.random() < TWIN_ODDS else family.draw(rng, size))
         return EpisodeBatch(torch.stack(references), planar(normal), planar(faulty), torch.stack(masks))
+
+
+def _chosen(rng: np.random.Generator, odds: dict[int, float]) -> int:
+    weights = np.array(list(odds.values()))
+    return int(rng.choice(list(odds), p=weights / weights.sum()))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """What the embedded encoder is trained for: faulty patches far from every reference patch, normal ones near.
 
-Pure functions of tensors. ``B`` pictures, ``K`` references, ``N`` patches of a grid, ``D`` channels of a tap.
+The distance, its matching and its aggregation are the product's: length of the residual after the nearest reference, mean
+over taps, mean of the largest hundredth. Pure functions of tensors. ``B`` pictures, ``E`` episodes, ``K`` references,
+``N`` patches of a grid, ``D`` channels of a tap, ``T`` taps.
 """
 
 from __future__ import annotations
@@ -15,29 +17,37 @@ from torch.nn import functional as fn
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 TOP_FRACTION = 0.01
-RANKING_MARGIN = 0.05
-RANKING_SHARPNESS = 40.0
 CONTRAST_TEMPERATURE = 0.1
+DISTANCE_EPS = 1e-4
+"""Under the root, so that a distance of zero has a gradient."""
 
 
 def normalised(pictures: Tensor) -> Tensor:
     """uint8 RGB ``[B, 3, S, S]`` to the tower's input."""
-    mean = torch.tensor(CLIP_MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(CLIP_STD).view(1, 3, 1, 1)
+    mean = torch.tensor(CLIP_MEAN, device=pictures.device).view(1, 3, 1, 1)
+    std = torch.tensor(CLIP_STD, device=pictures.device).view(1, 3, 1, 1)
     return (pictures.float() / 255.0 - mean) / std
 
 
-def on_grid(feature: Tensor, side: int) -> Tensor:
-    """Tap ``[B, D, h, w]`` brought to ``side`` by ``side`` patches, unit length per patch: ``[B, N, D]``."""
+def patches(feature: Tensor, side: int) -> Tensor:
+    """Tap ``[B, D, h, w]`` as the product takes it: averaged down to ``side``, never up, unit length: ``[B, N, D]``."""
     if feature.shape[-1] > side:
         feature = fn.adaptive_avg_pool2d(feature, side)
-    elif feature.shape[-1] < side:
-        feature = fn.interpolate(feature, size=(side, side), mode="bilinear", align_corners=False)
     return fn.normalize(feature.flatten(2).transpose(1, 2), dim=-1, eps=1e-6)
 
 
+def on_grid(distances: Tensor, side: int) -> Tensor:
+    """Distances ``[..., n]`` of a square grid, enlarged bilinearly to ``side`` patches a side: ``[..., N]``."""
+    own = round(distances.shape[-1] ** 0.5)
+    if own == side:
+        return distances
+    planes = distances.reshape(-1, 1, own, own)
+    larger = fn.interpolate(planes, size=(side, side), mode="bilinear", align_corners=False)
+    return larger.reshape(*distances.shape[:-1], side * side)
+
+
 def nearest_distance(queries: Tensor, references: Tensor) -> Tensor:
-    """Cosine distance to the nearest reference patch.
+    """Length of the residual after the nearest reference patch.
 
     Args:
         queries: ``[E, Q, D]``, unit rows.
@@ -49,7 +59,7 @@ def nearest_distance(queries: Tensor, references: Tensor) -> Tensor:
     with torch.no_grad():
         found = torch.bmm(queries, references.transpose(1, 2)).argmax(-1)
     matched = references.gather(1, found.unsqueeze(-1).expand(-1, -1, references.shape[-1]))
-    return 1.0 - (queries * matched).sum(-1)
+    return (2.0 * (1.0 - (queries * matched).sum(-1)).clamp_min(0.0) + DISTANCE_EPS).sqrt()
 
 
 class DistanceHead(nn.Module):
@@ -57,8 +67,8 @@ class DistanceHead(nn.Module):
 
     def __init__(self, taps: int) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.full((taps + 1,), math.log(30.0)))
-        self.offset = nn.Parameter(torch.full((taps + 1,), 0.1))
+        self.log_scale = nn.Parameter(torch.full((taps + 1,), math.log(6.0)))
+        self.offset = nn.Parameter(torch.full((taps + 1,), 0.7))
 
     def forward(self, distances: Tensor) -> Tensor:
         """Distances ``[T, E, Q]`` to logits ``[T + 1, E, Q]``."""
@@ -87,9 +97,13 @@ def top_mean(scores: Tensor) -> Tensor:
 
 
 def ranking_loss(normal: Tensor, faulty: Tensor) -> Tensor:
-    """The faulty picture should score above the normal one by a margin; distances ``[T, E, N]`` each."""
-    gap = top_mean(faulty) - top_mean(normal) - RANKING_MARGIN
-    return fn.softplus(-RANKING_SHARPNESS * gap).mean() / math.log(2.0) * 0.5
+    """The faulty picture should score above the normal one; logits ``[T, E, N]`` each."""
+    return fn.softplus(top_mean(normal) - top_mean(faulty)).mean()
+
+
+def picture_loss(normal: Tensor, faulty: Tensor) -> Tensor:
+    """Cross-entropy of whole pictures: what counts is their largest hundredth; logits ``[T, E, N]`` each."""
+    return 0.5 * (fn.softplus(top_mean(normal)) + fn.softplus(-top_mean(faulty))).mean()
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,7 @@ class SecondView:
 def second_view(pictures: Tensor, generator: torch.Generator) -> SecondView:
     """Small turn, zoom, shift and a change of light of the tower's input ``[B, 3, S, S]``."""
     count = pictures.shape[0]
-    chance = torch.rand(count, 8, generator=generator) * 2.0 - 1.0
+    chance = (torch.rand(count, 8, generator=generator) * 2.0 - 1.0).to(pictures.device)
     turn, zoom = chance[:, 0] * 0.35, torch.exp(chance[:, 1] * 0.15)
     cos, sin = torch.cos(turn) * zoom, torch.sin(turn) * zoom
     theta = torch.stack([cos, -sin, chance[:, 2] * 0.15, sin, cos, chance[:, 3] * 0.15], 1).view(-1, 2, 3)
@@ -111,7 +125,7 @@ def second_view(pictures: Tensor, generator: torch.Generator) -> SecondView:
     moved = fn.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
     gain = 1.0 + 0.2 * chance[:, 4].view(-1, 1, 1, 1)
     tint = 0.15 * chance[:, 5:8].view(-1, 3, 1, 1)
-    noise = 0.05 * torch.randn(moved.shape, generator=generator)
+    noise = 0.05 * torch.randn(moved.shape, generator=generator).to(moved.device)
     return SecondView(moved * gain + tint + noise, theta)
 
 
@@ -126,8 +140,8 @@ def contrast_loss(first: Tensor, second: Tensor, theta: Tensor, generator: torch
         points: Positions per picture; the others are the negatives.
     """
     count, width = first.shape[:2]
-    spots = torch.rand(count, 1, points, 2, generator=generator) * 1.6 - 0.8
-    flat = torch.cat([spots, torch.ones(count, 1, points, 1)], -1)
+    spots = (torch.rand(count, 1, points, 2, generator=generator) * 1.6 - 0.8).to(first.device)
+    flat = torch.cat([spots, torch.ones_like(spots[..., :1])], -1)
     sources = torch.einsum("bij,bnpj->bnpi", theta, flat)
     inside = (sources.abs().amax(-1) < 1.0).flatten()
     there = fn.grid_sample(second, spots, align_corners=False)
@@ -135,4 +149,6 @@ def contrast_loss(first: Tensor, second: Tensor, theta: Tensor, generator: torch
     left = fn.normalize(here.permute(0, 2, 3, 1).reshape(-1, width)[inside], dim=-1)
     right = fn.normalize(there.permute(0, 2, 3, 1).reshape(-1, width)[inside], dim=-1)
     logits = left @ right.T / CONTRAST_TEMPERATURE
-    return fn.cross_entropy(logits, torch.arange(logits.shape[0])) / math.log(max(2, logits.shape[0]))
+    return fn.cross_entropy(logits, torch.arange(logits.shape[0], device=logits.device)) / math.log(
+        max(2, logits.shape[0])
+    )

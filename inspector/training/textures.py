@@ -1,8 +1,8 @@
-"""Random surfaces: noise, weave, brushed metal, wood, dead leaves and cells.
+"""Random surfaces: noise, weave, mesh, brushed metal, wood, leather-like cells, ribs, dead leaves and blurred clutter.
 
-A ``TextureSpec`` holds what stays the same for one material (colours, scale, direction); ``sample`` draws a
-fresh piece of it, because two pieces of one material are alike but never equal. Imports numpy and OpenCV
-only: the embedded encoder learns from these pictures, so nothing here may come from a data set.
+A ``TextureSpec`` holds what stays the same for one material (colours, scale, direction, how its relief catches the
+light); ``sample`` draws a fresh piece of it, because two pieces of one material are alike but never equal. Imports numpy
+and OpenCV only: the embedded encoder learns from these pictures, so nothing here may come from a data set.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 FloatImage = NDArray[np.float32]
 Rng = np.random.Generator
 
-KINDS = ("octaves", "spectrum", "woven", "brushed", "wood", "leaves", "cells", "grains", "tiles", "plain")
+KINDS = (
+    "octaves", "spectrum", "woven", "brushed", "wood", "leaves", "cells", "grains", "tiles", "plain", "mesh", "ribs",
+    "clutter",
+)  # fmt: skip
+LEAF_SIZES = 3.0
+"""Dead leaves of radii r⁻³ have the 1/f spectrum of photographs."""
 
 
 def value_noise(rng: Rng, size: int, cells_x: float, cells_y: float | None = None) -> FloatImage:
@@ -64,17 +69,45 @@ def blob_mask(rng: Rng, size: int, centre: tuple[float, float], radius: float, r
 
 
 def random_colour(rng: Rng) -> FloatImage:
-    """RGB in 0..1: grey in a third of the cases, else of moderate saturation, as products are."""
-    value = rng.uniform(0.06, 0.95)
-    saturation = 0.0 if rng.random() < 0.33 else rng.uniform(0.05, 0.85)
-    hue = rng.uniform(0.0, 360.0)
+    """RGB in 0..1, as products are: half of them greys and metals, a quarter wood, food and skin, the rest any hue."""
+    value, draw = rng.uniform(0.05, 0.97), rng.random()
+    if draw < 0.5:
+        hue, saturation = rng.uniform(0.0, 360.0), rng.uniform(0.0, 0.12)
+    elif draw < 0.75:
+        hue, saturation = rng.normal(32.0, 12.0) % 360.0, rng.uniform(0.15, 0.75)
+    else:
+        hue, saturation = rng.uniform(0.0, 360.0), rng.uniform(0.15, 0.9)
     hsv = np.array([[[hue, saturation, value]]], np.float32)
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0], np.float32)
 
 
+def lit_relief(height: FloatImage, light_deg: float, strength: float, gloss: float) -> tuple[FloatImage, FloatImage]:
+    """A relief under a slanting lamp.
+
+    Args:
+        height: In px, ``[H, W]``.
+        light_deg: Where the light comes from.
+        strength: Change of brightness where the slope is 1.
+        gloss: Brightness added where the surface mirrors the lamp, 0..1.
+
+    Returns:
+        Brightness factor and added highlight, both ``[H, W]``.
+    """
+    across = cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=0.125)
+    along = cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=0.125)
+    angle = np.deg2rad(light_deg)
+    slope = np.float32(np.cos(angle)) * across + np.float32(np.sin(angle)) * along
+    factor = np.asarray(np.float32(1.0) + (np.float32(strength) * slope).clip(-0.6, 0.7), np.float32)
+    tilt = (slope - np.float32(0.45)) ** 2 + (across**2 + along**2 - slope**2)
+    return factor, np.asarray(np.float32(gloss) * np.exp(np.float32(-14.0) * tilt), np.float32)
+
+
 @dataclass(frozen=True)
 class TextureSpec:
-    """One material: ``colours`` ``[3, 3]`` in 0..1, ``cells`` bumps per picture side, ``contrast`` 0..1."""
+    """One material: ``colours`` ``[3, 3]`` in 0..1, ``cells`` bumps per picture side, ``contrast`` 0..1.
+
+    ``relief_px`` is how high its bumps stand, ``grain`` the amplitude of the fine noise that lies over everything seen.
+    """
 
     kind: str
     colours: FloatImage
@@ -83,6 +116,10 @@ class TextureSpec:
     angle_deg: float
     exponent: float
     aspect: float
+    relief_px: float
+    gloss: float
+    light_deg: float
+    grain: float
 
     @classmethod
     def random(cls, rng: Rng, kind: str | None = None, contrast: float | None = None) -> TextureSpec:
@@ -99,14 +136,27 @@ class TextureSpec:
             angle_deg=float(rng.choice([0.0, 90.0, rng.uniform(0.0, 180.0)])),
             exponent=float(rng.uniform(0.7, 2.0)),
             aspect=float(np.exp(rng.uniform(np.log(2.0), np.log(20.0)))),
+            relief_px=float(rng.choice([0.0, rng.uniform(0.3, 2.5)])),
+            gloss=float(rng.choice([0.0, rng.uniform(0.1, 0.6)])),
+            light_deg=float(rng.uniform(0.0, 360.0)),
+            grain=float(rng.choice([0.0, np.exp(rng.uniform(np.log(0.01), np.log(0.12)))])),
         )
 
     def sample(self, rng: Rng, size: int) -> FloatImage:
         """A fresh piece of the material: RGB ``[size, size, 3]`` in 0..1."""
-        if self.kind == "leaves":
-            return self._leaves(rng, size)
-        height = getattr(self, f"_{self.kind}")(rng, size)
-        return self._coloured(height)
+        if self.kind in ("leaves", "clutter"):
+            colour = self._leaves(rng, size) if self.kind == "leaves" else self._clutter(rng, size)
+        else:
+            height = getattr(self, f"_{self.kind}")(rng, size)
+            colour = self._coloured(height)
+            if self.relief_px > 0.0:
+                smooth = np.asarray(cv2.GaussianBlur(height, (0, 0), 0.8), np.float32)
+                factor, highlight = lit_relief(self.relief_px * smooth, self.light_deg, 0.6, self.gloss)
+                colour = (colour * factor[..., None] + highlight[..., None]).clip(0.0, 1.0)
+        if self.grain > 0.0:
+            fine = spectrum_noise(rng, size, 0.5 * self.exponent) * np.float32(self.grain)
+            colour = (colour * (np.float32(1.0) + fine[..., None])).clip(0.0, 1.0)
+        return np.asarray(colour, np.float32)
 
     def _coloured(self, height: FloatImage) -> FloatImage:
         """Height ``[size, size]`` of about unit variance to RGB: the first colour mixed with the others."""
@@ -195,3 +245,35 @@ class TextureSpec:
             where = (round(centre[0]), round(centre[1]))
             cv2.ellipse(canvas, where, (long, short), float(turn), 0.0, 360.0, shade.tolist(), -1, cv2.LINE_AA)
         return canvas
+
+    def _mesh(self, rng: Rng, size: int) -> FloatImage:
+        large = round(size * 1.42)
+        count = max(4.0, 0.5 * self.cells)
+        push = np.float32(0.15) * value_noise(rng, large, 5.0)
+        axis = np.linspace(0.0, np.pi * count, large, dtype=np.float32)
+        across = np.abs(np.sin(axis[None, :] + np.float32(rng.uniform(0.0, 6.28)) + push))
+        along = np.abs(np.sin(axis[:, None] / np.float32(1.0 if self.aspect < 8.0 else 1.6) + push))
+        wire = np.minimum(across, along) / np.float32(0.15 + 0.3 * (self.exponent - 0.7))
+        return self._turned(np.float32(1.2) - np.float32(2.0) * wire.clip(0.0, 1.0), size)
+
+    def _ribs(self, rng: Rng, size: int) -> FloatImage:
+        large = round(size * 1.42)
+        axis = np.linspace(0.0, np.pi * max(4.0, 0.8 * self.cells), large, dtype=np.float32)[:, None]
+        wave = np.sin(axis + np.float32(rng.uniform(0.0, 6.28)) + np.float32(0.1) * value_noise(rng, large, 4.0))
+        profile = np.tanh(np.float32(self.aspect / 5.0) * wave) / np.float32(np.tanh(self.aspect / 5.0))
+        return self._turned(np.asarray(profile, np.float32), size)
+
+    def _clutter(self, rng: Rng, size: int) -> FloatImage:
+        """Things out of focus behind the part: shapes of all sizes and colours, blurred."""
+        canvas = np.empty((size, size, 3), np.float32)
+        canvas[:] = self.colours[0]
+        for _ in range(24):
+            radius = size * 0.03 / rng.uniform(0.05, 1.0) ** (1.0 / (LEAF_SIZES - 1.0))
+            centre = rng.uniform(0.0, size, 2)
+            shade = (self.colours[int(rng.integers(3))] * rng.uniform(0.5, 1.3)).clip(0.0, 1.0).tolist()
+            if rng.random() < 0.5:
+                cv2.circle(canvas, (int(centre[0]), int(centre[1])), max(1, int(radius)), shade, -1, cv2.LINE_AA)
+            else:
+                box = cv2.boxPoints(((centre[0], centre[1]), (radius, radius * self.aspect / 3.0), self.angle_deg))
+                cv2.fillConvexPoly(canvas, np.round(box).astype(np.int32), shade, cv2.LINE_AA)
+        return np.asarray(cv2.GaussianBlur(canvas, (0, 0), 1.0 + size * 0.02 * self.exponent), np.float32)

@@ -122,6 +122,6 @@ def test_a_sheet_of_evidence_is_written_for_each_rejected_picture(folder: Path, 
     bad = next(entry for entry in json.loads(out.read_text())["images"] if entry["verdict"] == "NG")
     assert bad["contributions"] == {"visual": bad["score"]}
     for region in bad["regions"]:
-        assert {match["tap"] for match in region["matches"]} == {1, 2, 3}
+        assert {match["tap"] for match in region["matches"]} == {1, 2, 3, 4}
         assert all(0 <= match["reference"] < 4 for match in region["matches"])
         assert region["x_px"] <= region["peak_x_px"] <= region["x_px"] + region["width_px"]

@@ -7,8 +7,9 @@ import pytest
 
 from inspector.training.defects import MIN_VISIBLE_PX, SURFACE_DEFECTS, add_defect, visible_mask
 from inspector.training.pieces import OUTLINES, PieceSpec
+from inspector.training.products import KINDS as PRODUCT_KINDS
 from inspector.training.products import ProductFamily
-from inspector.training.textures import KINDS, TextureSpec, blob_mask, spectrum_noise
+from inspector.training.textures import KINDS, TextureSpec, blob_mask, lit_relief, spectrum_noise
 
 SIZE_PX = 96
 SEEDS = range(12)
@@ -81,8 +82,32 @@ def test_steady_single_parts_differ_only_mildly_pixel_by_pixel() -> None:
 
 
 def test_all_kinds_of_product_occur() -> None:
-    kinds = {ProductFamily(seed).kind for seed in range(60)}
-    assert kinds == {"texture", "single", "assembly", "loose"}
+    assert {ProductFamily(seed).kind for seed in range(60)} == set(PRODUCT_KINDS)
+
+
+def test_a_wrong_part_differs_in_its_feature_and_nowhere_else() -> None:
+    seen = 0
+    for seed in range(40):
+        spec = PieceSpec.random(np.random.default_rng(seed))
+        if not spec.features:
+            continue
+        good, same = (spec.draw(np.random.default_rng(1), 96) for _ in range(2))
+        wrong = spec.draw(np.random.default_rng(1), 96, wrong=np.random.default_rng(2))
+        np.testing.assert_array_equal(good.rgb, same.rgb)
+        np.testing.assert_array_equal(good.alpha, wrong.alpha)
+        changed = np.abs(good.rgb - wrong.rgb).max(2) > 0.02
+        seen += bool(changed.any())
+        assert changed.mean() < 0.7
+    assert seen >= 15
+
+
+def test_a_relief_is_bright_towards_the_light_and_dark_away_from_it() -> None:
+    ramp = np.tile(np.linspace(0.0, 12.0, 32, dtype=np.float32), (32, 1))
+    towards, highlight = lit_relief(ramp, 0.0, 0.6, 0.5)
+    away, _ = lit_relief(ramp, 180.0, 0.6, 0.5)
+    assert towards[16, 16] > 1.1
+    assert away[16, 16] < 0.9
+    assert 0.0 < highlight[16, 16] <= 0.5
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch.nn import functional as fn
 
-from inspector.training.assess import anomaly_maps
+from inspector.training.assess import scored
 from inspector.training.objectives import (
     contrast_loss,
     grid_targets,
     nearest_distance,
     on_grid,
     patch_loss,
+    patches,
+    picture_loss,
     ranking_loss,
     second_view,
     top_mean,
@@ -25,7 +27,7 @@ def unit_rows(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_a_reference_is_at_distance_zero_from_itself() -> None:
     rows = unit_rows(2, 9, 5)
-    assert nearest_distance(rows, rows).abs().max() < 1e-5
+    assert nearest_distance(rows, rows).max() < 0.0101  # the root of the ε that keeps its gradient finite
 
 
 def test_more_references_never_raise_the_nearest_distance() -> None:
@@ -42,11 +44,25 @@ def test_the_nearest_distance_has_a_gradient_on_both_sides() -> None:
         assert side.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("side", [3, 6, 12])
-def test_taps_of_any_stride_come_to_one_grid_of_unit_rows(side: int) -> None:
-    rows = on_grid(torch.rand(2, 7, side, side), 6)
-    assert rows.shape == (2, 36, 7)
-    torch.testing.assert_close(rows.norm(dim=-1), torch.ones(2, 36))
+def test_the_distance_is_the_length_of_the_residual() -> None:
+    queries, references = unit_rows(1, 7, 5), unit_rows(1, 1, 5, seed=1)
+    expected = (queries - references).norm(dim=-1)
+    torch.testing.assert_close(nearest_distance(queries, references), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("side", "rows"), [(3, 9), (6, 36), (12, 36)])
+def test_taps_are_averaged_down_to_the_grid_and_never_enlarged(side: int, rows: int) -> None:
+    found = patches(torch.rand(2, 7, side, side), 6)
+    assert found.shape == (2, rows, 7)
+    torch.testing.assert_close(found.norm(dim=-1), torch.ones(2, rows))
+
+
+def test_distances_of_a_coarser_tap_come_to_the_finest_grid() -> None:
+    coarse = torch.tensor([[[0.0, 1.0, 0.0, 1.0]]])
+    larger = on_grid(coarse, 4).reshape(4, 4)
+    torch.testing.assert_close(larger[:, 0], torch.zeros(4))
+    torch.testing.assert_close(larger[:, 3], torch.ones(4))
+    assert on_grid(coarse, 2) is coarse
 
 
 def test_grid_targets_leave_the_rim_of_a_fault_undecided() -> None:
@@ -66,9 +82,12 @@ def test_a_fault_smaller_than_a_patch_still_has_a_faulty_patch() -> None:
 
 
 def test_right_order_costs_less_than_wrong_order() -> None:
-    low, high = torch.full((1, 2, 36), 0.1), torch.full((1, 2, 36), 0.6)
-    assert ranking_loss(low, high) < 0.01
-    assert ranking_loss(high, low) > 1.0
+    low, high = torch.full((1, 2, 36), -4.0), torch.full((1, 2, 36), 4.0)
+    for loss in (ranking_loss, picture_loss):
+        assert loss(low, high) < 0.02
+        assert loss(high, low) > 3.9
+    assert ranking_loss(low + 9.0, high + 9.0) == pytest.approx(float(ranking_loss(low, high)))
+    assert picture_loss(low + 9.0, high + 9.0) > 2.0
     faulty = torch.zeros(2, 36, dtype=torch.bool)
     faulty[:, :3] = True
     right = torch.where(faulty, 5.0, -5.0).unsqueeze(0)
@@ -104,7 +123,7 @@ def test_a_stranger_lies_farther_in_the_map_than_a_known_patch() -> None:
     references = unit_rows(3, 16, 8)
     queries = references[:1].clone()
     queries[0, 5] = unit_rows(1, 8, seed=9)[0]
-    (found,) = anomaly_maps([queries], [references], 64)
+    (found,) = scored([queries], [references], 64).map
     assert found.shape == (64, 64)
     row, column = divmod(int(found.argmax()), 64)
     assert (row // 16, column // 16) == (1, 1)  # patch 5 of a grid of 4×4
