@@ -3,20 +3,26 @@
 May import the store. Ages are differences of UTC times of one plant's clocks; `now` is handed in.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from zlib import crc32
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from inspector.contract.codes import StationMode, StationState
-from inspector.store import queries
+from inspector.promises import needed_for
+from inspector.store import labels, queries
 from inspector.store.engine import Store
-from inspector.store.schema import Activation, Command, InspectionRow, Product, Recipe, Station
+from inspector.store.products import find_product
+from inspector.store.schema import Activation, Command, InspectionRow, Label, Product, Recipe, Station
 from inspector.store.stations import previous_recipe
 from inspector.types import Verdict
 
+REVIEWED = 500
+"""Of the newest verdicts that nobody has labelled, so many wait on the page."""
 STALE_AFTER_S = 5.0
 SOURCE = "dashboard"
 
@@ -35,6 +41,8 @@ class RecipeView:
     threshold: float | None
     calibration_kind: str | None
     calibration_n: int | None
+    calibration: dict[str, Any]
+    report: dict[str, Any]
     encoder: str | None
     created_at: datetime
     created_by: str
@@ -47,6 +55,24 @@ class RecipeView:
     @property
     def busy(self) -> bool:
         return self.status in ("queued", "building")
+
+    @property
+    def escapes(self) -> list[dict[str, Any]]:
+        """Confirmed defects that it would let pass; while there are any, it is not activated without a reason."""
+        return [] if self.report.get("override") else list(self.report.get("escapes", []))
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """What people have said of a product's parts; of rejects and of the blind sample of OK parts, how many were wrong."""
+
+    good: int
+    defects: int
+    unusable: int
+    rejects: int
+    rejects_good: int
+    accepted: int
+    accepted_bad: int
 
 
 @dataclass(frozen=True)
@@ -216,6 +242,54 @@ def errors_seen(store: Store, since: datetime | None) -> list[int]:
         query = query.where(InspectionRow.captured_at >= since)
     with store.read() as session:
         return sorted(session.scalars(query.distinct()))
+
+
+def to_review(store: Store, station: str, verdicts: Sequence[Verdict], *, sample: bool) -> list[int]:
+    """Verdicts that wait for a person, newest first; a sample is a random order that stays the same."""
+    with store.read() as session:
+        row = session.scalar(select(Station).where(Station.name == station))
+        if row is None:
+            return []
+        wanted = [int(verdict) for verdict in verdicts]
+        found = [one.id for one in labels.unlabelled(session, row.id, wanted, REVIEWED)]
+    return sorted(found, key=lambda number: crc32(str(number).encode())) if sample else found
+
+
+def labels_of(store: Store, inspection_ids: Sequence[int]) -> dict[int, Label]:
+    """The newest label of each of these verdicts that has one."""
+    with store.read() as session:
+        return labels.of_inspections(session, inspection_ids)
+
+
+def reviewed(store: Store, product: str) -> Reviewed:
+    """What the newest labels of a product's pictures say, and how often the verdict was wrong by them."""
+    with store.read() as session:
+        said = labels.current(session, find_product(session, product).id)
+        numbers = [one.inspection_id for one in said if one.inspection_id is not None]
+        query = select(InspectionRow.id, InspectionRow.verdict).where(InspectionRow.id.in_(numbers))
+        verdicts = {number: Verdict(verdict) for number, verdict in session.execute(query)}
+    judged = [(one, verdicts.get(one.inspection_id or 0)) for one in said if one.label != labels.UNUSABLE]
+    rejects = [one for one, verdict in judged if verdict is Verdict.NG]
+    accepted = [one for one, verdict in judged if verdict is Verdict.OK and one.blind]
+    return Reviewed(
+        good=sum(one.label == labels.GOOD for one in said),
+        defects=sum(one.label == labels.DEFECT for one in said),
+        unusable=sum(one.label == labels.UNUSABLE for one in said),
+        rejects=len(rejects),
+        rejects_good=sum(one.label == labels.GOOD for one in rejects),
+        accepted=len(accepted),
+        accepted_bad=sum(one.label == labels.DEFECT for one in accepted),
+    )
+
+
+def wish_fault(target: float, good: int) -> str:
+    """Why a wished rate of false rejects cannot be had with so many confirmed good parts; empty if it can."""
+    if target <= 0.0 or good >= needed_for(target):
+        return ""
+    return (
+        f"{100 * target:g} % needs {needed_for(target)} confirmed good parts, but there are {good}; "
+        f"with {good}, {100 / (good + 1):.1f} % can be wished."
+    )
 
 
 def inspection(store: Store, inspection_id: int) -> InspectionRow:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from inspector.contract.codes import AckCode, ErrorCode, Flag, StationState
+from inspector.promises import interval
 from inspector.types import Verdict
 
 
@@ -147,6 +148,14 @@ def threshold_value(threshold: float | None, kind: str | None, n: int | None) ->
     if threshold is None:
         return ""
     return f"{number(threshold)} ({kind or 'unknown origin'}, n = {'?' if n is None else n})"
+
+
+def share(count: int, n: int) -> str:
+    """A share with its 95 % confidence interval; empty where nothing was seen."""
+    if n == 0:
+        return ""
+    low, high = interval(count, n)
+    return f"{count} of {n}: {100 * count / n:.1f} % ({100 * low:.1f} to {100 * high:.1f} %)"
 
 
 def shift_start(now: datetime) -> datetime:

@@ -212,6 +212,10 @@ class CommandDesk:
         if recipe is None:
             self._finish(order, AckCode.UNKNOWN_RECIPE)
             return
+        if escapes := products.escapes_of(recipe):
+            log.warning("revision %d is not approved: %d confirmed defects would pass", recipe.rev, len(escapes))
+            self._finish(order, AckCode.NOT_APPROVED)
+            return
         self._is_changing.set()
         self._station.prepare()
         self._answer(order, AckCode.ACCEPTED)

@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 from inspector import __version__
-from inspector.commands import adapt, bench, config, db, demo, doctor, encoder, evaluate, product, programs, score
+from inspector.commands import (
+    adapt,
+    bench,
+    config,
+    db,
+    demo,
+    doctor,
+    encoder,
+    evaluate,
+    product,
+    programs,
+    references,
+    review,
+    score,
+)
 from inspector.errors import InspectorError
 
 EPILOG = "Exit codes: 0 done · 1 the answer is no · 2 usage or configuration · 3 encoder or bank · 4 database · \
@@ -28,6 +42,8 @@ app.command("demo")(demo.demo)
 app.command("run")(programs.run)
 app.command("dashboard")(programs.dashboard)
 app.add_typer(product.app, name="product")
+app.add_typer(references.app, name="references")
+app.add_typer(review.app, name="review")
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("adapt")(adapt.adapt)

@@ -103,6 +103,10 @@ class CameraTimeoutError(CameraError):
     """No frame came in time; the camera may still be alive."""
 
 
+class NotApprovedError(StoreError):
+    """A revision would let a confirmed defect pass, and nobody has overridden it with a reason."""
+
+
 class BrokerError(InspectorError):
     """The MQTT broker cannot be reached or refuses us."""
 

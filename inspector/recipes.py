@@ -4,26 +4,28 @@ The worker's builder and `inspector product add` both come through here.
 """
 
 import logging
-from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from inspector.detection.bank import ResidualBank
+from inspector.detection.calibration import relative_spread
 from inspector.detection.detector import Detector, Progress
 from inspector.detection.encoder import Encoder
-from inspector.errors import BankCorruptError, BankMismatchError, InspectorError
+from inspector.errors import BankCorruptError, BankMismatchError, CalibrationError, InspectorError
+from inspector.hygiene import check_pictures, check_scores
 from inspector.images import read_image
-from inspector.store import products
-from inspector.store.schema import Recipe
+from inspector.promises import MIN_CONFIRMED
+from inspector.store import labels, products, queries
+from inspector.store.engine import Store
+from inspector.store.schema import InspectionRow, Label, Recipe
 from inspector.store.writer import StoreWriter
-from inspector.types import ImageArray
+from inspector.types import Calibration, Inspection, Verdict
 
-T = TypeVar("T")
-OUTLIER_RATIO = 1.5
-"""A reference whose leave-one-out score is this much above the median is worth a look."""
+BATCH = 8
+PREVIEWED = 200
+"""Of the last parts, so many are scored anew to show what a revision would change."""
 
 log = logging.getLogger(__name__)
 
@@ -53,17 +55,54 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
         recipe = products.get_recipe(session, recipe_id)
         place = Path("banks") / str(recipe.product.rcp) / str(recipe.rev)
         pictures = [(reference.name, data_path / reference.path) for reference in recipe.references]
+        known = {reference.sha256 for reference in recipe.references}
+        wish = products.wish_of(recipe)
+        good, defects = (
+            [label for label in labels.current(session, recipe.product_id, [wanted]) if label.sha256 not in known]
+            for wanted in (labels.GOOD, labels.DEFECT)
+        )
+        last = queries.latest_of_product(session, recipe.product_id, PREVIEWED)
     images = [read_image(path) for _, path in pictures]
-    detector = Detector.from_references(encoder, images, names=[name for name, _ in pictures], progress=tell)
+    prior = relative_spread(_calibrations_of_others(writer.store, data_path, recipe_id, encoder))
+    detector = Detector.from_references(
+        encoder,
+        images,
+        names=[name for name, _ in pictures],
+        progress=lambda done, message: tell(0.7 * done, message),
+        prior=prior,
+    )
+    findings = [*check_pictures(images), *check_scores(detector.mutual)]
+    report: dict[str, Any] = {"confirmed_good": len(good), "confirmed_defects": len(defects)}
+    tell(0.7, "scoring the confirmed good parts")
+    scored = _scored(detector, data_path, good)
+    if len(scored) >= MIN_CONFIRMED:
+        # Each good part counts, an unusual one too: that is what the promise rests on.
+        detector = detector.recalibrated(
+            [inspection.score for _, inspection in scored], target=wish["target"], grey=wish["grey"] or 0.0
+        )
+    elif wish["target"] is not None:
+        raise CalibrationError(
+            f"a wished rate of false rejects needs at least {MIN_CONFIRMED} confirmed good parts beside the references, "
+            f"but there are {len(scored)}"
+        )
+    tell(0.8, "trying the confirmed defects")
+    report["escapes"] = [
+        {"label": label.id, "picture": label.name, "kind": label.kind, "score": inspection.score}
+        for label, inspection in _scored(detector, data_path, defects)
+        if inspection.verdict is Verdict.OK
+    ]
+    tell(0.9, "comparing with the last parts")
+    report |= _flips(detector, data_path, last)
     sha256 = detector.bank.save(data_path / place)
-    scores = detector.calibration.scores[: len(images)] if len(images) > 1 else (None,)
-    warnings = reference_warnings(images, scores)
+    scores: list[float | None] = [one.score for one in detector.mutual] or [None] * len(images)
 
     def finish(session: Any) -> None:
-        for reference, score, warning in zip(
-            products.get_recipe(session, recipe_id).references, scores, warnings, strict=True
+        for number, (reference, score) in enumerate(
+            zip(products.get_recipe(session, recipe_id).references, scores, strict=True)
         ):
-            reference.score, reference.warning = score, warning
+            mine = [finding for finding in findings if finding.index == number]
+            reference.score, reference.findings = score, [finding.record() for finding in mine]
+            reference.warning = "; ".join(finding.reason for finding in mine)
         products.mark_ready(
             session,
             recipe_id,
@@ -71,32 +110,53 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
             bank_sha256=sha256,
             encoder=(encoder.name, encoder.fingerprint),
             calibration=detector.calibration,
+            report=report,
             now=datetime.now(UTC),
         )
 
     writer.call(finish)
 
 
-def reference_warnings(images: list[ImageArray], scores: tuple[float | None, ...]) -> list[str]:
-    """What is odd about each reference: a copy of another, another size, or far from all others; "" if nothing."""
-    sizes = Counter(image.shape[:2] for image in images)
-    usual = sizes.most_common(1)[0][0]
-    seen: dict[bytes, int] = {}
-    known = [score for score in scores if score is not None]
-    median = float(np.median(known)) if known else 0.0
-    warnings = []
-    for number, (image, score) in enumerate(zip(images, scores, strict=True), start=1):
-        found = []
-        key = image.tobytes()
-        if key in seen:
-            found.append(f"the same picture as number {seen[key]}")
-        seen.setdefault(key, number)
-        if image.shape[:2] != usual:
-            found.append(f"{image.shape[1]}×{image.shape[0]} px, the others have {usual[1]}×{usual[0]} px")
-        if score is not None and len(known) > 2 and score > OUTLIER_RATIO * median:
-            found.append("unlike the others: it may show a defect, or a position that no other shows")
-        warnings.append("; ".join(found))
-    return warnings
+def _scored(detector: Detector, data_path: Path, said: Sequence[Label]) -> list[tuple[Label, Inspection]]:
+    """Labelled pictures with what the detector says of them; one that cannot be scored is an error, not left out."""
+    found: list[tuple[Label, Inspection]] = []
+    for start in range(0, len(said), BATCH):
+        part = said[start : start + BATCH]
+        inspections = detector.inspect([read_image(data_path / label.path) for label in part])
+        found += zip(part, inspections, strict=True)
+    for label, inspection in found:
+        if inspection.verdict is Verdict.NONE:
+            raise CalibrationError(f"the labelled picture {label.name} cannot be scored; look at {label.path}")
+    return found
+
+
+def _flips(detector: Detector, data_path: Path, last: Sequence[InspectionRow]) -> dict[str, Any]:
+    """How the last parts whose pictures are kept would have been decided: their number, and those that change."""
+    flips, seen = [], 0
+    for start in range(0, len(last), BATCH):
+        part = [row for row in last[start : start + BATCH] if row.image_path and (data_path / row.image_path).is_file()]
+        inspections = detector.inspect([read_image(data_path / str(row.image_path)) for row in part])
+        seen += len(part)
+        flips += [
+            {"inspection": row.id, "was": row.verdict, "now": int(inspection.verdict), "score": inspection.score}
+            for row, inspection in zip(part, inspections, strict=True)
+            if inspection.verdict != row.verdict
+        ]
+    return {"previewed": seen, "flips": flips}
+
+
+def _calibrations_of_others(store: Store, data_path: Path, recipe_id: int, encoder: Encoder) -> list[Calibration]:
+    """Calibrations of the newest revisions of other products by this encoder: what spread good parts have here."""
+    with store.read() as session:
+        recipe = products.get_recipe(session, recipe_id)
+        others = [other for other in products.list_products(session) if other.id != recipe.product_id]
+        newest = [products.find_recipe(session, other.rcp) for other in others]
+        places = [
+            data_path / other.bank_path
+            for other in newest
+            if other is not None and other.bank_path and other.encoder_fingerprint == encoder.fingerprint
+        ]
+    return [ResidualBank.load_calibration(place) for place in places if place.is_dir()]
 
 
 def load_detector(data_path: Path, recipe: Recipe, encoder: Encoder) -> Detector:

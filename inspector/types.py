@@ -10,8 +10,8 @@ Letters of array and tensor shapes, used everywhere in this project:
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum
-from math import isfinite
+from enum import IntEnum, StrEnum
+from math import inf, isfinite
 
 import numpy as np
 import numpy.typing as npt
@@ -156,18 +156,47 @@ class Inspection:
             raise ValueError(f"a verdict needs finite numbers, but score={self.score} and threshold={self.threshold}")
 
 
+class Step(StrEnum):
+    """The step of the calibration ladder: what a threshold rests on."""
+
+    PROVISIONAL = "provisional"
+    CONFIRMED = "confirmed"
+    CONFORMAL = "conformal"
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """Where a threshold comes from.
+    """Where a threshold comes from, and what it promises.
 
-    `kind` is the step of the ladder ("provisional"), `n` the number of normal scores behind it, `scores` those scores.
+    `n` normal scores stand behind it, `scores` are those. Above the provisional step: `rate` is the expected rate of
+    false rejects, `bound` is not exceeded with 95 % confidence, `target` is what the operator wished. From
+    `reject_threshold` on a part is NG, between the two UNDECIDED; None: there is no such zone.
     """
 
-    kind: str
+    kind: Step
     n: int
     threshold: float
     scores: tuple[float, ...]
+    rate: float | None = None
+    bound: float | None = None
+    target: float | None = None
+    reject_threshold: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", Step(self.kind))
         if not isfinite(self.threshold):
             raise ValueError(f"threshold must be finite, but got {self.threshold}")
+        if self.reject_threshold is not None and not self.threshold <= self.reject_threshold < inf:
+            raise ValueError(f"reject_threshold must not be below the threshold, but got {self.reject_threshold}")
+
+    @property
+    def promise(self) -> str:
+        """What can be expected, in words for people."""
+        return promise_words(self.kind, self.n, self.rate, self.bound)
+
+
+def promise_words(kind: str, n: int, rate: float | None, bound: float | None) -> str:
+    """A calibration in words: "confirmed, n = 19: false rejects 5.0 % expected, at most 14.6 % (95 %)"."""
+    if rate is None or bound is None:
+        return f"{kind}, n = {n}: no rate is promised"
+    return f"{kind}, n = {n}: false rejects {100 * rate:.1f} % expected, at most {100 * bound:.1f} % (95 %)"

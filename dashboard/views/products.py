@@ -11,8 +11,10 @@ import streamlit as st
 
 from dashboard import data, teach, tiles, words
 from dashboard.actions import activation, ask_button
-from dashboard.context import Dashboard, dashboard, local_zone, told, utc_now
+from dashboard.context import WHO, Dashboard, dashboard, local_zone, told, utc_now
 from dashboard.teach import CHOSEN, TEACHING
+from inspector.store.products import override
+from inspector.types import Verdict, promise_words
 
 RECIPE_LOOKS = {
     "queued": words.Look("waiting", "◔", words.GREY),
@@ -197,18 +199,20 @@ def _recipe(plant: Dashboard, view: data.ProductsView, recipe: data.RecipeView) 
     with right:
         if recipe.status == "ready" and not is_active:
             ask = activation(recipe, "Activate", "activate")
-            ask_button(plant, station.id if station else None, ask, disabled=False, primary=True)
+            ask_button(plant, station.id if station else None, ask, disabled=bool(recipe.escapes), primary=True)
     if recipe.status == "failed":
         st.error(
             f"The build failed: {recipe.message}. Teach a new revision with other pictures.", icon=":material/error:"
         )
     if recipe.busy:
         st.info("The worker builds this recipe; the bar above shows how far it is. The line goes on meanwhile.")
+    _report(plant, recipe)
     zone = local_zone()
     st.html(
         tiles.facts(
             [
                 ("Threshold", words.threshold_value(recipe.threshold, recipe.calibration_kind, recipe.calibration_n)),
+                ("It promises", _promise(recipe)),
                 ("Index for the PLC", f"rcp {recipe.rcp}, rev {recipe.rev}"),
                 ("Encoder", recipe.encoder or ""),
                 ("Taught", f"{recipe.created_at.astimezone(zone):%Y-%m-%d %H:%M} by {recipe.created_by or 'unknown'}"),
@@ -221,3 +225,47 @@ def _recipe(plant: Dashboard, view: data.ProductsView, recipe: data.RecipeView) 
     st.subheader(f"References ({len(rows)})" + (f", {odd} with a warning" if odd else ""))
     st.caption("Score of each when it is left out of the bank; one far above the others may not be good.")
     st.html(tiles.references(rows, recipe.threshold, plant.data_path))
+
+
+def _promise(recipe: data.RecipeView) -> str:
+    """What rate of false rejects the threshold promises; empty while there is none."""
+    if recipe.threshold is None:
+        return ""
+    given = recipe.calibration
+    return promise_words(
+        recipe.calibration_kind or "", recipe.calibration_n or 0, given.get("rate"), given.get("bound")
+    )
+
+
+def _report(plant: Dashboard, recipe: data.RecipeView) -> None:
+    """What the build saw of this revision: parts that would flip, and confirmed defects that would pass."""
+    report = recipe.report
+    if report.get("previewed"):
+        flips = report["flips"]
+        to_ok = sum(flip["now"] == int(Verdict.OK) for flip in flips)
+        st.caption(
+            f"Of the last {report['previewed']} parts whose pictures are kept, {len(flips)} would be decided otherwise: "
+            f"{to_ok} would be accepted now, {len(flips) - to_ok} would not."
+        )
+    if not recipe.escapes:
+        return
+    names = ", ".join(str(escape["picture"]) for escape in recipe.escapes[:4])
+    st.error(
+        f"{len(recipe.escapes)} confirmed defects would pass ({names}). This revision is not activated unless an engineer "
+        "answers for it.",
+        icon=":material/gpp_maybe:",
+    )
+    with st.popover("Override with a reason", icon=":material/lock_open:"):
+        reason = st.text_input("Reason, kept in the audit", max_chars=200, key=f"products:reason:{recipe.id}")
+        st.button(
+            "Override",
+            disabled=not reason.strip(),
+            on_click=_override,
+            args=(plant, recipe.id, reason),
+            key=f"products:override:{recipe.id}",
+        )
+
+
+def _override(plant: Dashboard, recipe_id: int, reason: str) -> None:
+    with told(), plant.store.write() as session:
+        override(session, recipe_id, reason, WHO, utc_now())

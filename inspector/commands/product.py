@@ -17,12 +17,15 @@ from rich.table import Table
 
 from inspector.commands.options import ConfigOption, JsonOption
 from inspector.config import Config, load_config
-from inspector.errors import NotFoundError, StationError
-from inspector.store import commands, engine, products, stations
+from inspector.contract.codes import AckCode
+from inspector.errors import NotApprovedError, NotFoundError, StationError
+from inspector.store import commands, engine, labels, products, stations
 from inspector.store.engine import Store
 from inspector.store.schema import Product, Recipe
+from inspector.types import ImageArray, promise_words
 
 ANSWER_TIMEOUT_S = 60.0
+SHOWN_ESCAPES = 5
 
 app = typer.Typer(help="Teach products from pictures, make one active, go back.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="Name of the product.")]
@@ -41,16 +44,96 @@ def add(
 
     Example: `inspector product add bracket --references good/ --activate`
     """
-    from inspector.detection.encoder import load_encoder
     from inspector.images import list_images, read_image
-    from inspector.recipes import build_recipe
-    from inspector.store.writer import StoreWriter
 
     settings = load_config(config)
     products.check_name(name)
     pictures = [(path.name, read_image(path)) for path in list_images(references)]
+    with opened(settings) as store:
+        recipe = _built(settings, store, name, pictures)
+        if activate_it and recipe["status"] == "ready":
+            _activate(settings, store, recipe["id"])
+    _tell_built(recipe, as_json)
+
+
+@app.command()
+def recalibrate(
+    name: NameArgument,
+    good: Annotated[
+        Path | None,
+        typer.Option("--good", "-g", help="Folder of parts that were confirmed good; they are kept as such."),
+    ] = None,
+    false_rejects: Annotated[
+        float | None, typer.Option(help="Rate of good parts that may be rejected, for example 0.01.")
+    ] = None,
+    grey: Annotated[
+        float | None, typer.Option(min=0.0, help="Width of the undecided zone, in spreads of the good parts' scores.")
+    ] = None,
+    activate_it: Annotated[bool, typer.Option("--activate", help="Make it the station's product at once.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """A new revision whose threshold rests on parts that were confirmed good: here, on the review page, or before.
+
+    With nine or more, the rate of false rejects that is to be expected is printed, and the bound that it keeps with 95 %
+    confidence. A wished rate that they cannot support is refused with the number that would.
+
+    Example: `inspector product recalibrate bracket --good run-in/ --false-rejects 0.02 --activate`
+    """
+    from inspector.images import list_images, read_image
+
+    settings = load_config(config)
+    confirmed = [] if good is None else [(path.name, read_image(path)) for path in list_images(good)]
+    now = datetime.now(UTC)
+    with opened(settings) as store:
+        with store.write() as session:
+            product = products.find_product(session, name)
+            for picture in confirmed:
+                labels.add_label(
+                    session,
+                    settings.data_path,
+                    product,
+                    picture,
+                    labels.Said(labels.GOOD),
+                    source="cli",
+                    who=who(),
+                    now=now,
+                )
+        with store.read() as session:
+            product = products.find_product(session, name)
+            base = products.find_recipe(session, product.rcp)
+            if base is None:
+                raise NotFoundError(
+                    f"product {name!r} has no revision that is ready; see `inspector product show {name}`"
+                )
+            pictures = [
+                (reference.name, read_image(settings.data_path / reference.path)) for reference in base.references
+            ]
+            wish = products.wish_of(base)
+        wish = {
+            "target": wish["target"] if false_rejects is None else false_rejects,
+            "grey": wish["grey"] if grey is None else grey,
+        }
+        recipe = _built(settings, store, name, pictures, wish)
+        if activate_it and recipe["status"] == "ready":
+            _activate(settings, store, recipe["id"])
+    _tell_built(recipe, as_json)
+
+
+def _built(
+    settings: Config,
+    store: Store,
+    name: str,
+    pictures: list[tuple[str, ImageArray]],
+    wish: dict[str, float | None] | None = None,
+) -> dict[str, Any]:
+    """A new revision, built here and now, as a record."""
+    from inspector.detection.encoder import load_encoder
+    from inspector.recipes import build_recipe
+    from inspector.store.writer import StoreWriter
+
     encoder = load_encoder(settings.encoder)
-    with _opened(settings) as store, Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         writer = StoreWriter(store)
         writer.start()
         try:
@@ -62,9 +145,10 @@ def add(
                         name,
                         pictures,
                         station_id=None,
-                        who=_who(),
+                        who=who(),
                         now=datetime.now(UTC),
                         status="building",
+                        wish=wish,
                     ).id
                 )
             )
@@ -78,10 +162,11 @@ def add(
             )
         finally:
             writer.stop()
-        with store.read() as session:
-            recipe = _recipe_dict(products.get_recipe(session, recipe_id), with_references=True)
-        if activate_it and recipe["status"] == "ready":
-            _activate(settings, store, recipe_id)
+    with store.read() as session:
+        return _recipe_dict(products.get_recipe(session, recipe_id), with_references=True)
+
+
+def _tell_built(recipe: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(recipe))
     else:
@@ -96,7 +181,7 @@ def list_all(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     Example: `inspector product list`
     """
     settings = load_config(config)
-    with _opened(settings) as store:
+    with opened(settings) as store:
         with store.write() as session:
             station = stations.ensure_station(session, settings.station.name)
             active_id = station.active_recipe_id
@@ -131,7 +216,7 @@ def show(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = 
 
     Example: `inspector product show bracket`
     """
-    with _opened(load_config(config)) as store, store.read() as session:
+    with opened(load_config(config)) as store, store.read() as session:
         product = products.find_product(session, name)
         recipes = [_recipe_dict(recipe, with_references=True) for recipe in product.recipes]
         head = {"name": product.name, "rcp": product.rcp, "created_at": product.created_at.isoformat()}
@@ -145,14 +230,22 @@ def show(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = 
 
 @app.command()
 def activate(
-    name: NameArgument, rev: RevOption = None, config: ConfigOption = None, as_json: JsonOption = False
+    name: NameArgument,
+    rev: RevOption = None,
+    override: Annotated[
+        str | None, typer.Option(help="Reason for which a revision is activated that would let confirmed defects pass.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a product the station's, also while the worker runs (it changes between two batches).
+
+    A revision that would let a confirmed defect of the product pass is refused, unless --override gives a reason.
 
     Example: `inspector product activate bracket`
     """
     settings = load_config(config)
-    with _opened(settings) as store:
+    with opened(settings) as store:
         with store.read() as session:
             product = products.find_product(session, name)
             recipe = products.find_recipe(session, product.rcp, rev)
@@ -162,6 +255,9 @@ def activate(
                     f"product {name!r} has no {wanted} that is ready; see `inspector product show {name}`"
                 )
             recipe_id = recipe.id
+        if override is not None:
+            with store.write() as session:
+                products.override(session, recipe_id, override, who(), datetime.now(UTC))
         _say_active(_activate(settings, store, recipe_id), as_json)
 
 
@@ -172,7 +268,7 @@ def rollback(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     Example: `inspector product rollback`
     """
     settings = load_config(config)
-    with _opened(settings) as store:
+    with opened(settings) as store:
         with store.write() as session:
             station = stations.ensure_station(session, settings.station.name)
             previous = stations.previous_recipe(session, station.id)
@@ -194,7 +290,7 @@ def _activate(settings: Config, store: Store, recipe_id: int) -> dict[str, Any]:
     try:
         with lock.acquire(blocking=False), store.write() as session:
             station = stations.ensure_station(session, settings.station.name)
-            stations.set_active_recipe(session, station.id, recipe_id, _who(), now)
+            stations.set_active_recipe(session, station.id, recipe_id, who(), now)
     except Timeout:
         _ask_worker(settings, store, recipe_id)
     with store.read() as session:
@@ -212,7 +308,7 @@ def _ask_worker(settings: Config, store: Store, recipe_id: int) -> None:
             cid=commands.new_cid(),
             name="select_recipe",
             payload={"rcp": recipe.product.rcp, "rev": recipe.rev},
-            who=_who(),
+            who=who(),
             now=datetime.now(UTC),
         ).id
     deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
@@ -221,6 +317,10 @@ def _ask_worker(settings: Config, store: Store, recipe_id: int) -> None:
             command = commands.get_command(session, command_id)
         if command.status == "done":
             if command.code != 0:
+                if command.code == int(AckCode.NOT_APPROVED):
+                    raise NotApprovedError(
+                        "confirmed defects would pass; see `inspector product show`, or --override REASON"
+                    )
                 raise StationError(f"the worker refused the product: code {command.code}; its log says why")
             return
         time.sleep(0.1)
@@ -228,7 +328,8 @@ def _ask_worker(settings: Config, store: Store, recipe_id: int) -> None:
 
 
 @contextmanager
-def _opened(settings: Config) -> Iterator[Store]:
+def opened(settings: Config) -> Iterator[Store]:
+    """The station's database, upgraded if it is new."""
     if engine.current_revision(settings.database_url) is None:
         engine.upgrade(settings.database_url)  # a new, empty database
     store = engine.open_store(settings.database_url)
@@ -238,7 +339,8 @@ def _opened(settings: Config) -> Iterator[Store]:
         store.close()
 
 
-def _who() -> str:
+def who() -> str:
+    """The name under which this person's actions are kept."""
     try:
         return getpass.getuser()[:64]
     except (OSError, KeyError):  # a service account may have no name
@@ -253,6 +355,7 @@ def _product_dict(product: Product, active_id: int | None) -> dict[str, Any]:
 
 def _recipe_dict(recipe: Recipe, *, with_references: bool = False) -> dict[str, Any]:
     row: dict[str, Any] = {
+        "id": recipe.id,
         "product": recipe.product.name,
         "rcp": recipe.product.rcp,
         "rev": recipe.rev,
@@ -262,6 +365,8 @@ def _recipe_dict(recipe: Recipe, *, with_references: bool = False) -> dict[str, 
         "threshold": recipe.threshold,
         "calibration": recipe.calibration_kind,
         "n": recipe.calibration_n,
+        "promise": recipe.calibration,
+        "report": recipe.report,
         "created_at": recipe.created_at.isoformat(),
     }
     if with_references:
@@ -269,13 +374,18 @@ def _recipe_dict(recipe: Recipe, *, with_references: bool = False) -> dict[str, 
             {"name": reference.name, "sha256": reference.sha256, "score": reference.score, "warning": reference.warning}
             for reference in recipe.references
         ]
+        row["findings"] = [
+            {"image": reference.name} | finding for reference in recipe.references for finding in reference.findings
+        ]
     return row
 
 
 def _threshold(recipe: dict[str, Any]) -> str:
     if recipe["threshold"] is None:
         return "–"
-    return f"{recipe['threshold']:.4f} ({recipe['calibration']}, n={recipe['n']})"
+    promise = recipe["promise"]
+    words = promise_words(recipe["calibration"], recipe["n"], promise.get("rate"), promise.get("bound"))
+    return f"{recipe['threshold']:.4f} ({words})"
 
 
 def _show_recipe(recipe: dict[str, Any]) -> None:
@@ -288,6 +398,16 @@ def _show_recipe(recipe: dict[str, Any]) -> None:
     for reference in recipe["references"]:
         if reference["warning"]:
             typer.echo(f"    warning: {reference['name']}: {reference['warning']}")
+    report = recipe["report"]
+    if report.get("previewed"):
+        typer.echo(f"    of the last {report['previewed']} parts, {len(report['flips'])} would be decided otherwise")
+    escapes = report.get("escapes", [])
+    for escape in escapes[:SHOWN_ESCAPES]:
+        typer.echo(f"    a confirmed defect would pass: {escape['picture']} {escape['kind']}".rstrip())
+    if len(escapes) > SHOWN_ESCAPES:
+        typer.echo(
+            f"    and {len(escapes) - SHOWN_ESCAPES} more; the revision is refused unless --override gives a reason"
+        )
 
 
 def _say_active(recipe: dict[str, Any], as_json: bool) -> None:

@@ -228,6 +228,24 @@ class ResidualBank:
             global_tokens=None if bank.global_tokens is None else bank.global_tokens.to(encoder.device),
         )
 
+    @staticmethod
+    def load_calibration(folder: Path) -> Calibration:
+        """Only the calibration of a saved bank, checked as `load` does.
+
+        Raises:
+            BankCorruptError: as in `load`.
+        """
+        manifest, _, _ = _read(folder)
+        try:
+            return _calibration_of(manifest)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BankCorruptError(f"{folder}: the manifest has no calibration: {error}. {ADVICE}") from error
+
+
+def _calibration_of(manifest: dict[str, Any]) -> Calibration:
+    keys = manifest["calibration"]
+    return Calibration(**keys | {"scores": tuple(keys["scores"])})
+
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], ImageArray]:
     """Manifest, tensors and golden picture whose hashes are right and whose values are finite."""
@@ -263,7 +281,7 @@ def _from_manifest(manifest: dict[str, Any], tensors: dict[str, Tensor], golden:
     for tap, (gh, gw) in zip(taps, made_by.grids, strict=True):
         if tap.ndim != 3 or tap.shape[:2] != (len(references), gh * gw):
             raise ValueError(f"tokens must have shape ({len(references)}, {gh * gw}, _), but got {tuple(tap.shape)}")
-    calibration, pixel_threshold = manifest["calibration"], float(manifest["pixel_threshold"])
+    pixel_threshold = float(manifest["pixel_threshold"])
     if not isfinite(pixel_threshold):
         raise ValueError(f"pixel_threshold must be finite, but is {pixel_threshold}")
     return ResidualBank(
@@ -272,7 +290,7 @@ def _from_manifest(manifest: dict[str, Any], tensors: dict[str, Tensor], golden:
         references=references,
         made_by=made_by,
         created_at=datetime.fromisoformat(manifest["created_at"]),
-        calibration=Calibration(**calibration | {"scores": tuple(calibration["scores"])}),
+        calibration=_calibration_of(manifest),
         pixel_threshold=pixel_threshold,
         golden=Golden(golden, float(manifest["golden"]["score"]), float(manifest["golden"]["peak"])),
     )

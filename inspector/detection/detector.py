@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inspector.detection import scoring
 from inspector.detection.bank import Progress, ResidualBank
-from inspector.detection.calibration import calibrate, decide, robust_limit
+from inspector.detection.calibration import calibrate, calibrate_confirmed, decide, robust_limit
 from inspector.detection.encoder import Encoder
 from inspector.detection.explanation import explain
 from inspector.detection.golden import Golden, check_golden, golden_picture
@@ -22,6 +22,8 @@ from inspector.detection.regions import find_regions
 from inspector.detection.towers import Tokens
 from inspector.detection.variations import variations
 from inspector.errors import BankMismatchError, CalibrationError
+from inspector.hygiene import Mutual
+from inspector.robust import PRIOR_FRACTION
 from inspector.types import Calibration, ImageArray, Inspection, Region, ScoreParts, Verdict, check_image
 
 __all__ = ["Detector", "Progress"]
@@ -47,6 +49,8 @@ class Detector:
         self._references = _prepared(encoder, bank)
         self.calibration: Calibration = bank.calibration
         self._pixel_threshold: float = bank.pixel_threshold
+        self.mutual: tuple[Mutual, ...] = ()
+        """How the references scored against each other; only of a detector that was just built, with K > 1."""
 
     @classmethod
     def from_references(
@@ -56,8 +60,11 @@ class Detector:
         *,
         names: Sequence[str] | None = None,
         progress: Progress | None = None,
+        prior: float = PRIOR_FRACTION,
     ) -> "Detector":
         """Build a bank from normal pictures and calibrate it provisionally.
+
+        `prior` is the relative spread of normal scores that other products of the station showed.
 
         With K > 1 the first K scores of the calibration are those of the references, each against all others.
         """
@@ -70,14 +77,16 @@ class Detector:
         values = [float(value) for scores in seen for value in scores.image]
         scale = float(np.median([float(value) for scores in seen for value in scores.parts["visual_map"]]))
         peaks = [float(value) for scores in seen for value in scores.maps.amax(dim=(1, 2))]
-        calibration = calibrate(values, len(images), scale=scale)
+        calibration = calibrate(values, len(images), scale=scale, prior=prior)
         limit = robust_limit(np.asarray(peaks), len(images), scale=float(np.median(np.abs(peaks))))
         detector = cls(encoder, replace(bank, calibration=calibration, pixel_threshold=limit))
         picture = golden_picture(images[0])
         found = detector.inspect([picture])[0]
         golden = Golden(picture, found.score, float(found.anomaly_map.max()))
         say(1.0, "calibrated")
-        return cls(encoder, replace(detector.bank, golden=golden))
+        built = cls(encoder, replace(detector.bank, golden=golden))
+        built.mutual = _mutual(seen[: len(images)] if len(images) > 1 else [])
+        return built
 
     @property
     def threshold(self) -> float:
@@ -113,7 +122,7 @@ class Detector:
         for place, size_hw in enumerate(sizes_hw):
             finite = isfinite(images[place]) and bool(np.isfinite(maps[place]).all())
             score = images[place] if finite else nan
-            verdict = decide(score, self.threshold)
+            verdict = decide(score, self.threshold, self.calibration.reject_threshold)
             regions: tuple[Region, ...] = ()
             if verdict in (Verdict.NG, Verdict.UNDECIDED):
                 regions = find_regions(maps[place], self._pixel_threshold, size_hw)
@@ -123,6 +132,18 @@ class Detector:
             contributions = parts.contributions(scores.residual_weight)
             inspections.append(Inspection(score, self.threshold, verdict, parts, maps[place], regions, contributions))
         return inspections
+
+    def recalibrated(self, scores: Sequence[float], *, target: float | None = None, grey: float = 0.0) -> "Detector":
+        """The same bank with a threshold from parts that were confirmed good; see `calibrate_confirmed`.
+
+        `scores` must be of this bank: a threshold of another bank, precision or image size means nothing here.
+
+        Raises:
+            CalibrationError: too few scores for the wish.
+        """
+        return Detector(
+            self.encoder, replace(self.bank, calibration=calibrate_confirmed(scores, target=target, grey=grey))
+        )
 
     def self_test(self, batch: int = 1) -> None:
         """Score the bank's golden picture alone and in a batch; this also warms the device up.
@@ -192,6 +213,14 @@ def _leave_one_out(encoder: Encoder, bank: ResidualBank, say: Progress) -> list[
         rest = bank.without(index)
         seen.append(_score(encoder, rest, _prepared(encoder, rest), _tokens_of(bank, index)))
     return seen
+
+
+def _mutual(seen: Sequence[scoring.Scores]) -> tuple[Mutual, ...]:
+    """Image scores, and how much of each map lies above the level that the usual map reaches in its highest hundredth."""
+    if not seen:
+        return ()
+    usual = float(np.median([float(torch.quantile(scores.maps, 0.99)) for scores in seen]))
+    return tuple(Mutual(float(scores.image[0]), float((scores.maps > usual).float().mean())) for scores in seen)
 
 
 def _tokens_of(bank: ResidualBank, index: int) -> Tokens:

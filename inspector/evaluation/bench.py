@@ -28,7 +28,7 @@ from inspector.detection.matching import matched_residuals, prepared
 from inspector.detection.plain import plain_score
 from inspector.detection.towers import Tokens
 from inspector.images import decode_image, encode_jpeg
-from inspector.types import Calibration, ImageArray
+from inspector.types import Calibration, ImageArray, Step
 
 CAMERA_HW = (960, 1280)
 MIN_TIME_S = 0.6
@@ -236,7 +236,7 @@ def _bank(encoder: Encoder, count: int) -> ResidualBank:
 
 def _detector(encoder: Encoder, count: int) -> Detector:
     """A detector with a threshold that rejects, so that regions are a part of the time."""
-    strict = Calibration("bench", count, -1e6, (0.0,))
+    strict = Calibration(Step.PROVISIONAL, count, -1e6, (0.0,))
     return Detector(encoder, replace(_bank(encoder, count), calibration=strict, pixel_threshold=0.0))
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
@@ -43,8 +44,12 @@ def request_recipe(
     who: str,
     now: datetime,
     status: str = "queued",
+    wish: dict[str, float | None] | None = None,
 ) -> Recipe:
     """Store pictures as a new revision of a product (made if it is new); the worker of the station builds it.
+
+    `wish` is what the operator wants of the threshold: `target`, the rate of false rejects, and `grey`, the width of the
+    undecided zone; None takes over what the revision before it was given.
 
     Raises:
         UsageError: a bad name, no picture or more than 200.
@@ -58,7 +63,10 @@ def request_recipe(
         product = Product(rcp=_u16(rcp, "products"), name=name, created_at=now)
         session.add(product)
         session.flush()
-    last_rev = session.scalar(select(func.max(Recipe.rev)).where(Recipe.product_id == product.id)) or 0
+    last = session.scalar(select(Recipe).where(Recipe.product_id == product.id).order_by(Recipe.rev.desc()).limit(1))
+    last_rev = 0 if last is None else last.rev
+    if wish is None:
+        wish = {} if last is None else wish_of(last)
     recipe = Recipe(
         product=product,
         rev=_u16(last_rev + 1, "revisions"),
@@ -66,6 +74,7 @@ def request_recipe(
         progress=0.0,
         message="waits for the worker",
         station_id=station_id,
+        calibration={"target": wish.get("target"), "grey": wish.get("grey") or 0.0},
         created_at=now,
         created_by=who,
     )
@@ -78,6 +87,33 @@ def request_recipe(
     )
     session.flush()
     return recipe
+
+
+def wish_of(recipe: Recipe) -> dict[str, float | None]:
+    """What the operator wanted of a revision's threshold."""
+    return {"target": recipe.calibration.get("target"), "grey": recipe.calibration.get("grey") or 0.0}
+
+
+def escapes_of(recipe: Recipe) -> list[dict[str, Any]]:
+    """Confirmed defects that this revision would let pass; it must not be activated while there are any.
+
+    Empty once an engineer has overridden the gate with a reason.
+    """
+    return [] if recipe.report.get("override") else list(recipe.report.get("escapes", []))
+
+
+def override(session: Session, recipe_id: int, reason: str, who: str, now: datetime) -> None:
+    """Let a revision be activated although confirmed defects would pass; audited.
+
+    Raises:
+        UsageError: no reason.
+    """
+    if not reason.strip():
+        raise UsageError("an override needs a reason, which is kept with the name of who gave it")
+    recipe = get_recipe(session, recipe_id)
+    detail = {"product": recipe.product.name, "rev": recipe.rev, "reason": reason, "escapes": escapes_of(recipe)}
+    recipe.report = recipe.report | {"override": {"who": who, "reason": reason, "at": now.isoformat()}}
+    session.add(Audit(at=now, who=who, action="override", detail=detail))
 
 
 def _stored(data_path: Path, folder: Path, position: int, name: str, image: ImageArray) -> ReferenceImage:
@@ -150,9 +186,10 @@ def mark_ready(
     bank_sha256: str,
     encoder: tuple[str, str],
     calibration: Calibration,
+    report: dict[str, Any],
     now: datetime,
 ) -> None:
-    """The bank is built; `encoder` is its name and fingerprint."""
+    """The bank is built; `encoder` is its name and fingerprint, `report` what the build saw."""
     recipe = get_recipe(session, recipe_id)
     recipe.status, recipe.progress, recipe.message, recipe.built_at = "ready", 1.0, "", now
     recipe.bank_path, recipe.bank_sha256 = bank_path, bank_sha256
@@ -162,3 +199,5 @@ def mark_ready(
         calibration.kind,
         calibration.n,
     )
+    promise = {name: getattr(calibration, name) for name in ("rate", "bound", "reject_threshold")}
+    recipe.calibration, recipe.report = recipe.calibration | promise, report

@@ -84,6 +84,13 @@ def audit_tail(session: Session, limit: int = 50) -> list[Audit]:
     return list(session.scalars(select(Audit).order_by(Audit.id.desc()).limit(limit)))
 
 
+def latest_of_product(session: Session, product_id: int, limit: int) -> list[InspectionRow]:
+    """The newest scored verdicts of a product whose pictures are kept, newest first."""
+    query = select(InspectionRow).join(Recipe, InspectionRow.recipe_id == Recipe.id)
+    where = (Recipe.product_id == product_id, InspectionRow.image_path.is_not(None), InspectionRow.score.is_not(None))
+    return list(session.scalars(query.where(*where).order_by(InspectionRow.id.desc()).limit(limit)))
+
+
 def _with_recipe(query: Select[Any]) -> Select[Any]:
     return query.options(joinedload(InspectionRow.recipe).joinedload(Recipe.product))
 

@@ -110,8 +110,12 @@ class Recipe(Base):
     encoder: Mapped[str | None] = mapped_column(Text)  # name, for people
     encoder_fingerprint: Mapped[str | None] = mapped_column(String(64))
     threshold: Mapped[float | None]
-    calibration_kind: Mapped[str | None] = mapped_column(String(16))  # "provisional"
+    calibration_kind: Mapped[str | None] = mapped_column(String(16))  # "provisional", "confirmed", "conformal"
     calibration_n: Mapped[int | None]
+    calibration: Mapped[dict[str, Any]] = mapped_column(JSON, server_default=text("'{}'"))  # promise, wish, grey zone
+    report: Mapped[dict[str, Any]] = mapped_column(
+        JSON, server_default=text("'{}'")
+    )  # what the build saw: see `inspector.recipes`
     created_at: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(String(64), default="")
     built_at: Mapped[datetime | None]
@@ -122,7 +126,10 @@ class Recipe(Base):
 
 
 class ReferenceImage(Base):
-    """One normal picture of a recipe. `score` is its leave-one-out score, `warning` what is odd about it."""
+    """One normal picture of a recipe. `score` is its leave-one-out score, `warning` what is odd about it, in words.
+
+    `findings` are the same as records: kind, reason, score.
+    """
 
     __tablename__ = "reference_images"
     __table_args__ = (UniqueConstraint("recipe_id", "position"),)
@@ -135,7 +142,33 @@ class ReferenceImage(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     score: Mapped[float | None]
     warning: Mapped[str] = mapped_column(Text, default="")
+    findings: Mapped[list[dict[str, Any]]] = mapped_column(JSON, server_default=text("'[]'"))
     recipe: Mapped[Recipe] = relationship(back_populates="references")
+
+
+class Label(Base):
+    """What a person said of a picture of a product; append-only, the newest for a picture (`sha256`) counts.
+
+    `region` is a box as fractions of the picture (left, top, width, height), of a defect. `source` is where it was said:
+    "review" on the page, "cli", "import". `blind` tells that the verdict was not shown.
+    """
+
+    __tablename__ = "labels"
+    __table_args__ = (Index(None, "product_id", "sha256"),)
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    product_id: Mapped[int] = mapped_column(ForeignKey("products.id"))
+    inspection_id: Mapped[int | None] = mapped_column(ForeignKey("inspections.id", ondelete="SET NULL"), index=True)
+    sha256: Mapped[str] = mapped_column(String(64))  # of the picture's pixels
+    path: Mapped[str] = mapped_column(Text)  # of its copy below the data folder, which is never thinned out
+    name: Mapped[str] = mapped_column(String(255), default="")
+    label: Mapped[str] = mapped_column(String(16))  # "good", "defect", "unusable"
+    kind: Mapped[str] = mapped_column(String(64), default="")  # of a defect, as people call it
+    region: Mapped[list[float] | None] = mapped_column(JSON)
+    blind: Mapped[bool] = mapped_column(default=False)
+    source: Mapped[str] = mapped_column(String(16))
+    at: Mapped[datetime]
+    who: Mapped[str] = mapped_column(String(64), default="")
 
 
 class Activation(Base):

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from inspector.errors import NotFoundError
+from inspector.errors import NotApprovedError, NotFoundError
+from inspector.store.products import escapes_of
 from inspector.store.schema import Activation, Audit, Recipe, Station
 
 MAX_BOOT = 65_535
@@ -53,10 +54,20 @@ def active_recipe(session: Session, station_id: int) -> Recipe | None:
 
 
 def set_active_recipe(session: Session, station_id: int, recipe_id: int, who: str, now: datetime) -> None:
-    """Make a ready recipe the station's, with history and audit."""
+    """Make a ready recipe the station's, with history and audit.
+
+    Raises:
+        NotFoundError: no such recipe, or not ready.
+        NotApprovedError: confirmed defects of the product would pass.
+    """
     recipe = session.get(Recipe, recipe_id)
     if recipe is None or recipe.status != "ready":
         raise NotFoundError(f"recipe {recipe_id} does not exist or is not ready")
+    if escapes := escapes_of(recipe):
+        raise NotApprovedError(
+            f"{recipe.product.name} revision {recipe.rev} would let {len(escapes)} confirmed defects pass "
+            f"({', '.join(str(escape['picture']) for escape in escapes[:3])}); change its references, or override it"
+        )
     get_station(session, station_id).active_recipe_id = recipe_id
     session.add(Activation(station_id=station_id, recipe_id=recipe_id, activated_at=now, activated_by=who))
     detail = {"product": recipe.product.name, "rcp": recipe.product.rcp, "rev": recipe.rev}

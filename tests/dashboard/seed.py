@@ -88,6 +88,7 @@ def _finish(session: Session, recipe: Recipe, pictures: int, now: datetime) -> N
         bank_sha256="ab" * 32,
         encoder=ENCODER,
         calibration=Calibration("provisional", pictures, THRESHOLD + 0.01 * recipe.rev, tuple(map(float, scores))),
+        report={},
         now=now,
     )
 

@@ -213,6 +213,7 @@ def test_a_product_has_revisions_and_a_station_goes_back_to_the_one_before(store
                 bank_sha256="0" * 64,
                 encoder=("tiny", "1" * 64),
                 calibration=calibration,
+                report={},
                 now=NOW,
             )
             stations.set_active_recipe(session, line, recipe.id, "me", NOW)

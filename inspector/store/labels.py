@@ -1,0 +1,128 @@
+"""What people say of pictures: good, defect or unusable. Append-only; the newest label of a picture counts."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from inspector.errors import NotFoundError, StoreError, UsageError
+from inspector.images import encode_png
+from inspector.store.schema import Audit, InspectionRow, Label, Product
+from inspector.types import ImageArray
+
+GOOD, DEFECT, UNUSABLE = "good", "defect", "unusable"
+LABELS = (GOOD, DEFECT, UNUSABLE)
+MAX_KIND = 64
+
+
+@dataclass(frozen=True)
+class Said:
+    """A label as a person gives it; `region` is left, top, width and height as fractions of the picture."""
+
+    label: str
+    kind: str = ""
+    region: tuple[float, float, float, float] | None = None
+    blind: bool = False
+
+    def __post_init__(self) -> None:
+        if self.label not in LABELS:
+            raise UsageError(f"label {self.label!r}: expected one of {', '.join(LABELS)}")
+        if self.label != DEFECT and (self.kind or self.region):
+            raise UsageError("only a defect has a kind and a region")
+        if len(self.kind) > MAX_KIND:
+            raise UsageError(f"the kind of a defect has at most {MAX_KIND} characters, but {len(self.kind)} were given")
+        if self.region is not None:
+            left, top, width, height = self.region
+            if not (0 <= left < 1 and 0 <= top < 1 and 0 < width <= 1 - left + 1e-9 and 0 < height <= 1 - top + 1e-9):
+                raise UsageError(
+                    f"region {self.region}: expected left, top, width and height as fractions of the picture"
+                )
+
+
+def add_label(
+    session: Session,
+    data_path: Path,
+    product: Product,
+    picture: tuple[str, ImageArray],
+    said: Said,
+    *,
+    inspection_id: int | None = None,
+    source: str,
+    who: str,
+    now: datetime,
+) -> Label:
+    """Store what was said of a picture, `picture` is its name and pixels; its copy is kept for good.
+
+    Raises:
+        StoreError: the copy cannot be written.
+    """
+    name, image = picture
+    sha256 = hashlib.sha256(image.tobytes()).hexdigest()
+    path = Path("labelled") / str(product.rcp) / f"{sha256[:16]}.png"
+    try:
+        if not (data_path / path).exists():
+            (data_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (data_path / path).write_bytes(encode_png(image))
+    except OSError as error:
+        raise StoreError(f"{data_path / path}: cannot be written: {error.strerror}") from error
+    label = Label(
+        product_id=product.id,
+        inspection_id=inspection_id,
+        sha256=sha256,
+        path=path.as_posix(),
+        name=Path(name).name[:255],
+        label=said.label,
+        kind=said.kind,
+        region=None if said.region is None else list(said.region),
+        blind=said.blind,
+        source=source,
+        at=now,
+        who=who,
+    )
+    session.add(label)
+    detail = {"product": product.name, "picture": label.name, "label": said.label, "kind": said.kind, "source": source}
+    session.add(Audit(at=now, who=who, action="label", detail=detail))
+    session.flush()
+    return label
+
+
+def current(session: Session, product_id: int, wanted: Sequence[str] = LABELS) -> list[Label]:
+    """The newest label of each picture of a product, oldest first, if it is one of `wanted`."""
+    newest = select(func.max(Label.id)).where(Label.product_id == product_id).group_by(Label.sha256)
+    query = select(Label).where(Label.id.in_(newest), Label.label.in_(wanted)).order_by(Label.id)
+    return list(session.scalars(query))
+
+
+def history(session: Session, product_id: int) -> list[Label]:
+    """Every label that was ever given to pictures of a product, in order."""
+    return list(session.scalars(select(Label).where(Label.product_id == product_id).order_by(Label.id)))
+
+
+def of_inspections(session: Session, inspection_ids: Sequence[int]) -> dict[int, Label]:
+    """The newest label of each of these verdicts that has one."""
+    query = select(Label).where(Label.inspection_id.in_(inspection_ids)).order_by(Label.id)
+    return {label.inspection_id: label for label in session.scalars(query) if label.inspection_id is not None}
+
+
+def unlabelled(session: Session, station_id: int, verdicts: Sequence[int], limit: int) -> list[InspectionRow]:
+    """Verdicts with a picture that nobody has labelled, newest first."""
+    labelled = select(Label.inspection_id).where(Label.inspection_id.is_not(None))
+    query = select(InspectionRow).where(
+        InspectionRow.station_id == station_id,
+        InspectionRow.image_path.is_not(None),
+        InspectionRow.recipe_id.is_not(None),
+        InspectionRow.verdict.in_(verdicts),
+        InspectionRow.id.not_in(labelled),
+    )
+    return list(session.scalars(query.order_by(InspectionRow.id.desc()).limit(limit)))
+
+
+def get_label(session: Session, label_id: int) -> Label:
+    label = session.get(Label, label_id)
+    if label is None:
+        raise NotFoundError(f"there is no label {label_id}")
+    return label
