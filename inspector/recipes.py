@@ -14,6 +14,7 @@ from inspector.detection.calibration import relative_spread
 from inspector.detection.detector import Detector, Progress
 from inspector.detection.encoder import Encoder
 from inspector.errors import BankCorruptError, BankMismatchError, CalibrationError, InspectorError
+from inspector.evaluation.sensitivity import sensitivity
 from inspector.hygiene import check_pictures, check_scores
 from inspector.images import read_image
 from inspector.promises import MIN_CONFIRMED
@@ -93,6 +94,8 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
     ]
     tell(0.9, "comparing with the last parts")
     report |= _flips(detector, data_path, last)
+    tell(0.95, "drawing defects")
+    report["sensitivity"] = sensitivity(detector, images).record()
     sha256 = detector.bank.save(data_path / place)
     scores: list[float | None] = [one.score for one in detector.mutual] or [None] * len(images)
 

@@ -6,6 +6,7 @@ has changed and then draws the whole page again, so that a build or a swap asked
 
 from collections.abc import Hashable
 from html import escape
+from typing import Any
 
 import streamlit as st
 
@@ -247,6 +248,7 @@ def _report(plant: Dashboard, recipe: data.RecipeView) -> None:
             f"Of the last {report['previewed']} parts whose pictures are kept, {len(flips)} would be decided otherwise: "
             f"{to_ok} would be accepted now, {len(flips) - to_ok} would not."
         )
+    _sensitivity(report.get("sensitivity") or {})
     if not recipe.escapes:
         return
     names = ", ".join(str(escape["picture"]) for escape in recipe.escapes[:4])
@@ -263,6 +265,24 @@ def _report(plant: Dashboard, recipe: data.RecipeView) -> None:
             on_click=_override,
             args=(plant, recipe.id, reason),
             key=f"products:override:{recipe.id}",
+        )
+
+
+def _sensitivity(found: dict[str, Any]) -> None:
+    """What drawn defects this revision would catch; they never move a threshold."""
+    if not found:
+        return
+    with st.expander("Which defects would it see?", icon=":material/troubleshoot:"):
+        st.caption(
+            f"Share of defects that were caught, drawn into held-out copies of the references ({found['count']} of each "
+            "kind and size, weak and strong); sizes as percent of the picture's shorter side. Drawn, not from the line."
+        )
+        st.dataframe(
+            [
+                {"defect": kind} | {f"{100 * float(size):g} %": f"{100 * share:.0f} %" for size, share in sizes.items()}
+                for kind, sizes in found["shares"].items()
+            ],
+            hide_index=True,
         )
 
 

@@ -32,7 +32,14 @@ PlainOption = Annotated[bool, typer.Option("--plain/--no-plain", help="Measure t
 WIDTH = 110
 
 
+app = typer.Typer(
+    invoke_without_command=True, help="What a picture costs here; whether calibrations keep their promises."
+)
+
+
+@app.callback()
 def bench(
+    context: typer.Context,
     encoder: EncoderOption = None,
     random_weights: RandomOption = False,
     image_size: ImageSizeOption = None,
@@ -51,6 +58,8 @@ def bench(
 
     Example: `inspector bench --encoder ViT-L-14-336 --random-weights --image-size 518 --shots 4 --batch 1`
     """
+    if context.invoked_subcommand is not None:
+        return
     from inspector.detection.encoder import load_encoder, write_random_checkpoint
     from inspector.evaluation.bench import bench as measure
 
@@ -73,6 +82,52 @@ def bench(
         typer.echo(json.dumps(found.as_json(), indent=1))
     else:
         _show(found)
+
+
+@app.command()
+def calibration(
+    data: Annotated[list[Path] | None, typer.Argument(help="Data sets whose good pictures are drawn too.")] = None,
+    parts: Annotated[int, typer.Option(min=30, help="Good parts of each drawn product.")] = 300,
+    references: Annotated[int, typer.Option(min=1, help="References of the bank.")] = 4,
+    confirmed: Annotated[str, typer.Option(help="Numbers of confirmed parts, with commas.")] = "9,19,49,99",
+    draws: Annotated[int, typer.Option(min=1, help="How often they are drawn.")] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Whether calibrations keep what they promise: achieved against promised rates of false rejects.
+
+    Example: `inspector bench calibration my-parts/ --json`
+    """
+    from inspector import simulation
+    from inspector.detection.encoder import load_encoder
+    from inspector.evaluation.calibrating import bench_calibration
+    from inspector.evaluation.datasets import read_categories
+    from inspector.images import read_image
+
+    ns = _numbers(confirmed, "--confirmed")
+    loaded = load_encoder(load_config(config).encoder)
+    with Console(stderr=True).status("drawing") as status:
+        sources = [(kind, simulation.draw_references(kind, parts, seed)) for kind in simulation.KINDS]
+        for root in data or []:
+            for category in read_categories(root):
+                good = [*category.pool, *(picture.path for picture in category.test if not picture.is_bad)]
+                sources.append((category.name, [read_image(path) for path in dict.fromkeys(good)]))
+        rows = [
+            row
+            for name, images in sources
+            for row in bench_calibration(
+                loaded, name, images, references=references, ns=ns, draws=draws, seed=seed, say=status.update
+            )
+        ]
+    if as_json:
+        typer.echo(json.dumps({"encoder": loaded.name, "rows": [row.as_json() for row in rows]}))
+        return
+    table = Table("product", "n", "step", "promised %", "bound %", "achieved %", "95 % below", "within the bound %")
+    for row in rows:
+        cells = (row.promised, row.bound, row.achieved, row.achieved_95, row.held)
+        table.add_row(row.product, str(row.n), row.step, *("–" if v is None else f"{100 * v:.1f}" for v in cells))
+    Console().print(table)
 
 
 def _numbers(text: str, option: str) -> list[int]:

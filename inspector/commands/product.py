@@ -401,6 +401,10 @@ def _show_recipe(recipe: dict[str, Any]) -> None:
     report = recipe["report"]
     if report.get("previewed"):
         typer.echo(f"    of the last {report['previewed']} parts, {len(report['flips'])} would be decided otherwise")
+    smallest = (report.get("sensitivity") or {}).get("smallest", {})
+    if smallest:
+        seen = (f"{kind} {'none' if size is None else f'from {100 * size:g} %'}" for kind, size in smallest.items())
+        typer.echo(f"    drawn defects that it catches, by size of the picture's side: {', '.join(seen)}")
     escapes = report.get("escapes", [])
     for escape in escapes[:SHOWN_ESCAPES]:
         typer.echo(f"    a confirmed defect would pass: {escape['picture']} {escape['kind']}".rstrip())

@@ -145,6 +145,10 @@ class Detector:
             self.encoder, replace(self.bank, calibration=calibrate_confirmed(scores, target=target, grey=grey))
         )
 
+    def without(self, index: int) -> "Detector":
+        """The same threshold with a bank that lacks one reference: how the detector would see that reference's part."""
+        return Detector(self.encoder, self.bank.without(index))
+
     def self_test(self, batch: int = 1) -> None:
         """Score the bank's golden picture alone and in a batch; this also warms the device up.
 

@@ -113,7 +113,14 @@ def test_a_recalibration_is_offered_from_nine_good_parts_on_and_refuses_what_the
         for number in range(12):
             picture = (f"{number}.png", rng.integers(0, 255, (32, 32, 3), np.uint8))
             labels.add_label(
-                session, line.config.data_path, product, picture, labels.Said("good"), source="review", who="me", now=NOW
+                session,
+                line.config.data_path,
+                product,
+                picture,
+                labels.Said("good"),
+                source="review",
+                who="me",
+                now=NOW,
             )
     page = run_page("review", line)
     assert "12 good, 0 defects" in shown(page)
