@@ -5,13 +5,11 @@ No Streamlit here. A file is never believed by its name: it is decoded, and what
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, field
 
 from inspector.errors import ImageError
+from inspector.hygiene import Look, check_looks
 from inspector.images import decode_image, encode_jpeg, shrink
 from inspector.types import ImageArray
 
@@ -20,7 +18,6 @@ MAX_FILE_MB = 64
 MAX_TOTAL_MB = 512
 FEW = 4
 THUMBNAIL_SIDE_PX = 220
-FLAT_SPREAD = 4.0  # standard deviation of grey values below which a picture shows nothing
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Upload:
     size_px: tuple[int, int] | None
     thumbnail: bytes | None
     fault: str
-    spread: float = 0.0
+    look: Look | None = field(default=None, compare=False)
 
     @property
     def usable(self) -> bool:
@@ -59,33 +56,19 @@ def read_upload(name: str, data: bytes) -> Upload:
     except ImageError as error:
         return Upload(shown, b"", sha256, None, None, str(error).removeprefix(f"{shown}: "))
     height_px, width_px = image.shape[:2]
-    pixels = hashlib.sha256(image.tobytes()).hexdigest()
-    spread = float(np.std(image[::4, ::4]))
-    return Upload(
-        shown, data, pixels, (width_px, height_px), encode_jpeg(shrink(image, THUMBNAIL_SIDE_PX), 85), "", spread
-    )
+    look = Look.of(image)
+    thumbnail = encode_jpeg(shrink(image, THUMBNAIL_SIDE_PX), 85)
+    return Upload(shown, data, look.sha256, (width_px, height_px), thumbnail, "", look)
 
 
 def judge(uploads: Sequence[Upload]) -> list[Judged]:
-    """What is odd about each, seen beside the others: a copy, another size, nothing to see, unreadable."""
-    sizes = Counter(upload.size_px for upload in uploads if upload.size_px)
-    usual = sizes.most_common(1)[0][0] if sizes else None
-    first: dict[str, str] = {}
-    judged = []
-    for upload in uploads:
-        if upload.fault:
-            judged.append(Judged(upload, (upload.fault,)))
-            continue
-        warnings = []
-        if upload.sha256 in first:
-            warnings.append(f"the same picture as {first[upload.sha256]}")
-        if upload.size_px and usual and upload.size_px != usual:
-            warnings.append(f"{upload.size_px[0]}×{upload.size_px[1]} px, but most have {usual[0]}×{usual[1]} px")
-        if upload.spread < FLAT_SPREAD:
-            warnings.append("shows next to nothing: dark, covered or empty?")
-        first.setdefault(upload.sha256, upload.name)
-        judged.append(Judged(upload, tuple(warnings)))
-    return judged
+    """What is odd about each, seen beside the others: blurred, dark, a copy, another size; or why it is no picture."""
+    readable = [upload for upload in uploads if upload.look is not None]
+    looks = [upload.look for upload in readable if upload.look is not None]
+    found: dict[int, list[str]] = {}
+    for finding in check_looks(looks, [upload.name for upload in readable]):
+        found.setdefault(id(readable[finding.index]), []).append(finding.reason)
+    return [Judged(upload, (upload.fault,) if upload.fault else tuple(found.get(id(upload), ()))) for upload in uploads]
 
 
 def set_fault(uploads: Sequence[Upload], kept: Sequence[Upload]) -> str:

@@ -5,6 +5,7 @@ the references score against each other and runs where the bank is built. Nothin
 numpy and OpenCV only.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -75,10 +76,38 @@ class Mutual:
     coverage: float
 
 
-def check_pictures(images: Sequence[ImageArray]) -> list[Finding]:
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A picture as it is compared: its size, a hash of its pixels, grey `[256, 256]`, mean level, detail, clipped share."""
+
+    size_hw: tuple[int, int]
+    sha256: str
+    grey: npt.NDArray[np.float32]
+    level: float
+    detail: float
+    clipped: float
+
+    @classmethod
+    def of(cls, image: ImageArray) -> "Look":
+        """Look at one picture."""
+        small = cv2.resize(image, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
+        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.float32)
+        detail = float(cv2.Laplacian(grey, cv2.CV_32F).var())
+        ends = (image <= 1).all(axis=2) | (image >= 254).all(axis=2)
+        size_hw, sha256 = (image.shape[0], image.shape[1]), hashlib.sha256(image.tobytes()).hexdigest()
+        return cls(size_hw, sha256, grey, float(grey.mean()), detail, float(ends.mean()))
+
+
+def check_pictures(images: Sequence[ImageArray], names: Sequence[str]) -> list[Finding]:
     """Look at the pixels of pictures that are to be references of one product, in the order given."""
-    looks = [_Look.of(image) for image in images]
-    found = [*_sizes(images), *_light(looks), *_focus(looks), *_copies(images, looks)]
+    return check_looks([Look.of(image) for image in images], names)
+
+
+def check_looks(looks: Sequence[Look], names: Sequence[str]) -> list[Finding]:
+    """The same of pictures that were looked at before; `names` are what people call them."""
+    if not looks:
+        return []
+    found = [*_sizes(looks), *_light(looks), *_focus(looks), *_copies(looks, names)]
     return sorted(found, key=lambda finding: finding.index)
 
 
@@ -101,29 +130,11 @@ def check_scores(mutual: Sequence[Mutual]) -> list[Finding]:
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class _Look:
-    """A picture as it is compared: grey `[256, 256]`, its mean, detail, and share of black or white to the end."""
-
-    grey: npt.NDArray[np.float32]
-    level: float
-    detail: float
-    clipped: float
-
-    @classmethod
-    def of(cls, image: ImageArray) -> "_Look":
-        small = cv2.resize(image, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
-        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.float32)
-        detail = float(cv2.Laplacian(grey, cv2.CV_32F).var())
-        ends = (image <= 1).all(axis=2) | (image >= 254).all(axis=2)
-        return cls(grey, float(grey.mean()), detail, float(ends.mean()))
-
-
-def _sizes(images: Sequence[ImageArray]) -> list[Finding]:
-    usual = Counter(image.shape[:2] for image in images).most_common(1)[0][0]
+def _sizes(looks: Sequence[Look]) -> list[Finding]:
+    usual = Counter(look.size_hw for look in looks).most_common(1)[0][0]
     found = []
-    for index, image in enumerate(images):
-        size = image.shape[:2]
+    for index, look in enumerate(looks):
+        size = look.size_hw
         if size == usual:
             continue
         turned = " (it lies on its side)" if size == usual[::-1] else ""
@@ -132,7 +143,7 @@ def _sizes(images: Sequence[ImageArray]) -> list[Finding]:
     return found
 
 
-def _light(looks: Sequence[_Look]) -> list[Finding]:
+def _light(looks: Sequence[Look]) -> list[Finding]:
     found = []
     for index, look in enumerate(looks):
         usual = _usual([other.level for place, other in enumerate(looks) if place != index])
@@ -158,7 +169,7 @@ def _steps(high: float, low: float, fraction: float) -> bool:
     return low < fraction * high and high - low > MIN_STEP_LEVEL
 
 
-def _focus(looks: Sequence[_Look]) -> list[Finding]:
+def _focus(looks: Sequence[Look]) -> list[Finding]:
     found = []
     for index, look in enumerate(looks):
         usual = _usual([other.detail for place, other in enumerate(looks) if place != index])
@@ -171,18 +182,18 @@ def _focus(looks: Sequence[_Look]) -> list[Finding]:
     return found
 
 
-def _copies(images: Sequence[ImageArray], looks: Sequence[_Look]) -> list[Finding]:
+def _copies(looks: Sequence[Look], names: Sequence[str]) -> list[Finding]:
     """Pictures that are the same as an earlier one, and sets that show one moment only."""
     apart = np.array([[float(np.abs(one.grey - other.grey).mean()) for other in looks] for one in looks])
     found = []
     for index in range(1, len(looks)):
         nearest = int(apart[index, :index].argmin())
-        exact = images[index].shape == images[nearest].shape and bool((images[index] == images[nearest]).all())
-        if exact or apart[index, nearest] == 0.0:
-            reason = f"the same picture as number {nearest + 1}"
+        if looks[index].sha256 in {look.sha256 for look in looks[:index]}:
+            first = next(place for place, look in enumerate(looks) if look.sha256 == looks[index].sha256)
+            reason = f"the same picture as {names[first]}"
             found.append(Finding(index, Kind.DUPLICATE, reason, 0.0))
         elif apart[index, nearest] < NEAR_LEVEL:
-            reason = f"nearly the same picture as number {nearest + 1}: it adds nothing"
+            reason = f"nearly the same picture as {names[nearest]}: it adds nothing"
             found.append(Finding(index, Kind.DUPLICATE, reason, round(float(apart[index, nearest]), 2)))
     if len(looks) > 1 and len(found) == len(looks) - 1:
         reason = f"these {len(looks)} are nearly the same moment; take pictures of different parts of the line"

@@ -72,7 +72,7 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
         progress=lambda done, message: tell(0.7 * done, message),
         prior=prior,
     )
-    findings = [*check_pictures(images), *check_scores(detector.mutual)]
+    findings = [*check_pictures(images, [name for name, _ in pictures]), *check_scores(detector.mutual)]
     report: dict[str, Any] = {"confirmed_good": len(good), "confirmed_defects": len(defects)}
     tell(0.7, "scoring the confirmed good parts")
     scored = _scored(detector, data_path, good)

@@ -4,13 +4,18 @@ import cv2
 import numpy as np
 import pytest
 
-from inspector.hygiene import Finding, Kind, Mutual, check_pictures, check_scores
+from inspector import hygiene
+from inspector.hygiene import Finding, Kind, Mutual, check_scores
 from inspector.simulation import draw_references
 from inspector.types import ImageArray
 
 
 def gears(count: int) -> list[ImageArray]:
     return list(draw_references("gear", count))
+
+
+def check_pictures(images: list[ImageArray]) -> list[Finding]:
+    return hygiene.check_pictures(images, [f"number {place}" for place in range(1, len(images) + 1)])
 
 
 def kinds(found: list[Finding]) -> list[tuple[int, str]]:

@@ -28,7 +28,10 @@ def list_encoders(
     all_: Annotated[bool, typer.Option("--all", help="All that open_clip can fetch, by name only.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """What can be used: licence, size, expected time a picture on this machine, and what is already here."""
+    """What can be used: licence, size, expected time a picture on this machine, and what is already here.
+
+    Example: `inspector encoder list`
+    """
     from inspector.detection import hub
 
     if all_:
@@ -75,7 +78,10 @@ def show(
     measure: Annotated[bool, typer.Option("--measure", help="Build it with random weights and time it here.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """One encoder: licence, size, where its weights come from, and what it costs on this machine."""
+    """One encoder: licence, size, where its weights come from, and what it costs on this machine.
+
+    Example: `inspector encoder show ViT-L-14-336 openai --measure`
+    """
     from inspector.detection import hub
 
     if name == "embedded":
@@ -115,7 +121,11 @@ def pull(
         Path | None, typer.Option("--from", help="Folder or USB stick that holds it, for machines without internet.")
     ] = None,
 ) -> None:
-    """Bring an encoder to this machine (or to a stick), with checksums, and say how to use it."""
+    """Bring an encoder to this machine (or to a stick), with checksums, and say how to use it.
+
+    Example: `inspector encoder pull ViT-L-14-336 openai --to /media/stick`, and on a machine without internet the same with
+    `--from /media/stick`
+    """
     from inspector.detection import hub
 
     if name == "embedded":
@@ -135,7 +145,10 @@ def verify(
     tag: TagArgument = None,
     config: ConfigOption = None,
 ) -> None:
-    """Compare an encoder's files with their checksums, and load it as a line would."""
+    """Compare an encoder's files with their checksums, and load it as a line would.
+
+    Example: `inspector encoder verify ViT-L-14-336 openai`
+    """
     from inspector.detection import hub
     from inspector.detection.encoder import load_encoder
 
@@ -163,7 +176,10 @@ def export(
     to: Annotated[Path, typer.Option("--to", help="The ONNX file to write.")],
     config: ConfigOption = None,
 ) -> None:
-    """Export the configured encoder's image tower as ONNX, compared with torch."""
+    """Export the configured encoder's image tower as ONNX, compared with torch.
+
+    Example: `inspector encoder export --to tower.onnx`
+    """
     from inspector.detection.encoder import load_encoder
     from inspector.detection.onnx_export import export_onnx
 

@@ -37,7 +37,7 @@ def check(
     settings = load_config(config)
     paths = list_images(folder)
     images = [read_image(path) for path in paths]
-    found = check_pictures(images)
+    found = check_pictures(images, [path.name for path in paths])
     detector = Detector.from_references(load_encoder(settings.encoder), images, names=[path.name for path in paths])
     found += check_scores(detector.mutual)
     rows: list[dict[str, Any]] = [

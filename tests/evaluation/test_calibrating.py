@@ -23,9 +23,7 @@ def encoder() -> Encoder:
 
 def test_the_bound_holds_in_nearly_all_draws_and_the_rate_is_what_is_expected(encoder: Encoder) -> None:
     images = simulation.draw_references("gear", 90)
-    rows = bench_calibration(
-        encoder, "gear", images, references=4, ns=(9, 19), draws=300, seed=0, say=lambda _: None
-    )
+    rows = bench_calibration(encoder, "gear", images, references=4, ns=(9, 19), draws=300, seed=0, say=lambda _: None)
     provisional, *confirmed = rows
     assert (provisional.step, provisional.promised, provisional.held) == ("provisional", None, None)
     assert [row.n for row in confirmed] == [9, 19]
