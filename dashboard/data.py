@@ -255,6 +255,14 @@ def to_review(store: Store, station: str, verdicts: Sequence[Verdict], *, sample
     return sorted(found, key=lambda number: crc32(str(number).encode())) if sample else found
 
 
+def scored(store: Store, recipe_id: int, limit: int) -> list[PartView]:
+    """The newest parts that one revision has scored, newest first."""
+    query = select(InspectionRow).where(InspectionRow.recipe_id == recipe_id, InspectionRow.score.is_not(None))
+    query = query.options(joinedload(InspectionRow.recipe).joinedload(Recipe.product))
+    with store.read() as session:
+        return [part_view(row) for row in session.scalars(query.order_by(InspectionRow.id.desc()).limit(limit))]
+
+
 def labels_of(store: Store, inspection_ids: Sequence[int]) -> dict[int, Label]:
     """The newest label of each of these verdicts that has one."""
     with store.read() as session:

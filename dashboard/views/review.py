@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard import data, pictures, tiles, words
+from dashboard import data, pictures, tiles, what_if, words
 from dashboard.context import WHO, Dashboard, dashboard, local_zone, told, utc_now
 from inspector.errors import UsageError
 from inspector.images import read_image
@@ -285,6 +285,8 @@ def _what_it_says(plant: Dashboard) -> None:
         )
         st.caption("Shares with 95 % confidence intervals (Clopper and Pearson), of the parts that were reviewed.")
         _recalibration(plant, active, seen)
+    with st.expander("What would another threshold do?", icon=":material/troubleshoot:"):
+        what_if.draw(plant, active)
 
 
 def _recalibration(plant: Dashboard, active: data.RecipeView, seen: data.Reviewed) -> None:

@@ -161,3 +161,15 @@ def test_products_shows_what_a_revision_promises_and_refuses_one_that_lets_a_def
     reason.set_value("label was wrong").run()
     next(button for button in page.button if button.label == "Override").click().run()
     assert not page.button(key=f"button-activate-{second.id}").disabled
+
+
+def test_another_threshold_is_tried_on_the_last_parts_and_changes_nothing(line: Scene, run_page: PageRunner) -> None:
+    page = run_page("review", line)
+    (slider,) = [one for one in page.slider if str(one.key).startswith("what-if")]
+    assert "**0** of" in shown(page)
+    slider.set_value(slider.min).run()
+    text = shown(page)
+    accepted = len(waiting(line, Verdict.OK))
+    assert f"**{accepted}** would not be accepted that were" in text
+    with line.store.read() as session:
+        assert session.scalars(select(Recipe.rev)).all() == [1]

@@ -7,6 +7,7 @@ from collections import Counter
 
 from inspector.contract.codes import AckCode, ErrorCode
 from inspector.store import commands as command_rows
+from inspector.store import products
 from inspector.types import Verdict
 from tests.brokers import Witness, wait_until
 from tests.end_to_end.plant import START_S, Belt, Line, results, seconds, started
@@ -198,6 +199,14 @@ def test_commands_are_answered_run_once_and_change_what_parts_get(line: Line) ->
             )
         wait_until(lambda: plc.state is not None and plc.state.rcp == line.taught["gear"])
         wait_until(lambda: _code(line, row.id) == AckCode.DONE)
+        with line.store() as store, store.write() as session:
+            barred = products.find_recipe(session, line.taught["flange"])
+            assert barred is not None
+            barred.report = {"escapes": [{"label": 1, "picture": "seen.png", "kind": "scratch", "score": 0.1}]}
+        witness.publish(line.topics.cmd("select_recipe"), b'{"v":1,"cid":81,"rcp":%d}' % line.taught["flange"])
+        wait_until(lambda: (81, AckCode.NOT_APPROVED) in _acks(witness, line))
+        assert plc.state is not None
+        assert plc.state.rcp == line.taught["gear"], "a revision that lets a confirmed defect pass was activated"
         assert line.stop(worker) == 0
         third = line.start()
         wait_until(lambda: plc.state is not None and plc.state.boot == 2 and plc.state.st == 7, START_S)
