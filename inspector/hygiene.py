@@ -35,6 +35,7 @@ NEAR_LEVEL = 1.2
 """Mean difference of two pictures of one moment, in grey levels: the camera's noise and no more."""
 MIN_FOR_OTHERS = 3
 """From so many pictures on there is a usual one to compare with."""
+MIN_MUTUAL = 6
 OUTLIER_SIGMAS = 4.0
 WRONG_PRODUCT_COVERAGE = 0.3
 """A picture of another product differs in most places, a defect in a few."""
@@ -112,8 +113,8 @@ def check_looks(looks: Sequence[Look], names: Sequence[str]) -> list[Finding]:
 
 
 def check_scores(mutual: Sequence[Mutual]) -> list[Finding]:
-    """Look at references that were scored against each other; needs at least four to say anything."""
-    if len(mutual) <= MIN_FOR_OTHERS:
+    """Look at references that were scored against each other; fewer than six say nothing about which one is odd."""
+    if len(mutual) < MIN_MUTUAL:
         return []
     found = []
     for index, one in enumerate(mutual):

@@ -13,6 +13,7 @@ from inspector.detection.bank import ResidualBank
 from inspector.detection.calibration import relative_spread
 from inspector.detection.detector import Detector, Progress
 from inspector.detection.encoder import Encoder
+from inspector.detection.lessons import Marked, Subject
 from inspector.errors import BankCorruptError, BankMismatchError, CalibrationError, InspectorError
 from inspector.evaluation.sensitivity import sensitivity
 from inspector.hygiene import check_pictures, check_scores
@@ -62,6 +63,7 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
             [label for label in labels.current(session, recipe.product_id, [wanted]) if label.sha256 not in known]
             for wanted in (labels.GOOD, labels.DEFECT)
         )
+        teachers = [label for label in labels.current(session, recipe.product_id) if label.lesson and label.region]
         last = queries.latest_of_product(session, recipe.product_id, PREVIEWED)
     images = [read_image(path) for _, path in pictures]
     prior = relative_spread(_calibrations_of_others(writer.store, data_path, recipe_id, encoder))
@@ -71,9 +73,14 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
         names=[name for name, _ in pictures],
         progress=lambda done, message: tell(0.7 * done, message),
         prior=prior,
+        taught=[_marked(data_path, label) for label in teachers],
     )
     findings = [*check_pictures(images, [name for name, _ in pictures]), *check_scores(detector.mutual)]
-    report: dict[str, Any] = {"confirmed_good": len(good), "confirmed_defects": len(defects)}
+    report: dict[str, Any] = {
+        "confirmed_good": len(good),
+        "confirmed_defects": len(defects),
+        "lessons": [{"label": label.id, "picture": label.name, "lesson": label.lesson} for label in teachers],
+    }
     tell(0.7, "scoring the confirmed good parts")
     scored = _scored(detector, data_path, good)
     if len(scored) >= MIN_CONFIRMED:
@@ -86,6 +93,11 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
             f"a wished rate of false rejects needs at least {MIN_CONFIRMED} confirmed good parts beside the references, "
             f"but there are {len(scored)}"
         )
+    report["good_not_accepted"] = [
+        {"label": label.id, "picture": label.name, "score": inspection.score}
+        for label, inspection in (scored if len(scored) < MIN_CONFIRMED else _scored(detector, data_path, good))
+        if inspection.verdict is not Verdict.OK
+    ]
     tell(0.8, "trying the confirmed defects")
     report["escapes"] = [
         {"label": label.id, "picture": label.name, "kind": label.kind, "score": inspection.score}
@@ -118,6 +130,11 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
         )
 
     writer.call(finish)
+
+
+def _marked(data_path: Path, label: Label) -> Marked:
+    left, top, width, height = label.region or (0.0, 0.0, 1.0, 1.0)
+    return Marked(label.id, Subject(label.lesson), read_image(data_path / label.path), (left, top, width, height))
 
 
 def _scored(detector: Detector, data_path: Path, said: Sequence[Label]) -> list[tuple[Label, Inspection]]:

@@ -248,6 +248,12 @@ def _report(plant: Dashboard, recipe: data.RecipeView) -> None:
             f"Of the last {report['previewed']} parts whose pictures are kept, {len(flips)} would be decided otherwise: "
             f"{to_ok} would be accepted now, {len(flips) - to_ok} would not."
         )
+    if report.get("lessons"):
+        words_of = {"defect": "looks out for", "tolerated": "tolerates"}
+        st.caption("Taught: " + "; ".join(f"{words_of[one['lesson']]} {one['picture']}" for one in report["lessons"]))
+    if refused := report.get("good_not_accepted"):
+        names = ", ".join(str(one["picture"]) for one in refused[:4])
+        st.warning(f"{len(refused)} confirmed good parts are not accepted ({names}).", icon=":material/info:")
     _sensitivity(report.get("sensitivity") or {})
     if not recipe.escapes:
         return

@@ -14,7 +14,7 @@ from inspector.errors import UsageError
 from inspector.images import read_image
 from inspector.promises import MIN_CONFIRMED
 from inspector.store import labels, products
-from inspector.store.schema import InspectionRow
+from inspector.store.schema import InspectionRow, Label, RegionRow
 from inspector.store.stations import ensure_station
 from inspector.types import ImageArray, Verdict, promise_words
 
@@ -131,9 +131,7 @@ def _defect_form(row: InspectionRow, *, blind: bool) -> tuple[str, tuple[float, 
         across = st.slider("from left to right, %", 0, 100, (25, 75), key=f"review:x:{row.id}")
         down = st.slider("from top to bottom, %", 0, 100, (25, 75), key=f"review:y:{row.id}")
         return str(kind), _box(across[0] / 100, down[0] / 100, across[1] / 100, down[1] / 100)
-    one = regions[places.index(place) - 1]
-    x, y = one.x_px / width_px, one.y_px / height_px
-    return str(kind), _box(x, y, x + one.width_px / width_px, y + one.height_px / height_px)
+    return str(kind), _region_box(regions[places.index(place) - 1], (width_px, height_px))
 
 
 def _box(left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
@@ -213,6 +211,41 @@ def _last(plant: Dashboard) -> None:
                 icon=":material/add_photo_alternate:",
                 type="primary",
             )
+        _lessons(plant, row, said)
+
+
+def _lessons(plant: Dashboard, row: InspectionRow, said: Label) -> None:
+    """Offer to teach what the answer shows: a defect to look out for, or a mark of a good part to tolerate."""
+    if said.lesson:
+        st.caption(
+            "This teaches later revisions "
+            + ("to look out for it." if said.label == labels.DEFECT else "to leave it alone.")
+        )
+    elif said.label == labels.DEFECT and said.region:
+        left, top, width, height = said.region
+        given = labels.Said(labels.DEFECT, said.kind, (left, top, width, height), said.blind, teaches=True)
+        st.caption("Parts with a mark like this one will score higher, wherever it lies.")
+        st.button("Teach this defect", on_click=_teach, args=(plant, row.id, given), icon=":material/school:")
+    elif said.label == labels.GOOD and row.regions and (size_px := row.detail.get("image_size_px")):
+        box = _region_box(row.regions[0], size_px)
+        given = labels.Said(labels.GOOD, region=box, blind=said.blind, teaches=True)
+        st.caption("A mark that all good parts may have: what looks like region 1, in its place, will score lower.")
+        st.button("Tolerate this mark", on_click=_teach, args=(plant, row.id, given), icon=":material/school:")
+
+
+def _teach(plant: Dashboard, inspection_id: int, said: labels.Said) -> None:
+    """Keep the lesson, and ask the worker for a revision that knows it."""
+    _label(plant, inspection_id, said)
+    with told():
+        row = data.inspection(plant.store, inspection_id)
+        if row.recipe is not None:
+            _request(plant, row.recipe.product.name, [], None)
+
+
+def _region_box(one: RegionRow, size_px: Sequence[int]) -> tuple[float, float, float, float]:
+    """A region as fractions of its picture of `size_px` (width, height)."""
+    x, y = one.x_px / int(size_px[0]), one.y_px / int(size_px[1])
+    return _box(x, y, x + one.width_px / int(size_px[0]), y + one.height_px / int(size_px[1]))
 
 
 def _again(inspection_id: int) -> None:

@@ -405,6 +405,10 @@ def _show_recipe(recipe: dict[str, Any]) -> None:
     if smallest:
         seen = (f"{kind} {'none' if size is None else f'from {100 * size:g} %'}" for kind, size in smallest.items())
         typer.echo(f"    drawn defects that it catches, by size of the picture's side: {', '.join(seen)}")
+    for lesson in report.get("lessons", []):
+        typer.echo(f"    taught by {lesson['picture']}: {lesson['lesson']}")
+    for part in report.get("good_not_accepted", [])[:SHOWN_ESCAPES]:
+        typer.echo(f"    a confirmed good part is not accepted: {part['picture']}")
     escapes = report.get("escapes", [])
     for escape in escapes[:SHOWN_ESCAPES]:
         typer.echo(f"    a confirmed defect would pass: {escape['picture']} {escape['kind']}".rstrip())

@@ -17,7 +17,7 @@ from inspector.errors import UsageError
 from inspector.images import list_images, read_image
 from inspector.store import labels, products, queries
 
-COLUMNS = ("picture", "label", "kind", "left", "top", "width", "height", "blind", "source", "at", "who")
+COLUMNS = ("picture", "label", "kind", "left", "top", "width", "height", "teaches", "blind", "source", "at", "who")
 LIST_NAME = "labels.csv"
 
 app = typer.Typer(no_args_is_help=True, help="Labels that people gave to pictures: import, export, show.")
@@ -76,6 +76,7 @@ def export(name: NameArgument, folder: FolderArgument, config: ConfigOption = No
                         one.label,
                         one.kind,
                         *region,
+                        int(bool(one.lesson)),
                         int(one.blind),
                         one.source,
                         one.at.isoformat(),
@@ -99,6 +100,12 @@ def label(
     region: Annotated[
         str | None, typer.Option(help="Where the defect is: left,top,width,height as fractions of the picture.")
     ] = None,
+    teach: Annotated[
+        bool,
+        typer.Option(
+            "--teach", help="Later revisions look out for what the region shows; on a good part they tolerate it."
+        ),
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Say of one verdict's part whether it was good.
@@ -106,7 +113,7 @@ def label(
     Example: `inspector review label 1234 defect --kind scratch --region 0.2,0.3,0.1,0.05`
     """
     settings = load_config(config)
-    given = labels.Said(said, kind, _box(region))
+    given = labels.Said(said, kind, _box(region), teaches=teach)
     with opened(settings) as store:
         with store.read() as session:
             row = queries.inspection(session, inspection)
@@ -158,7 +165,9 @@ def _from_list(folder: Path) -> dict[str, labels.Said]:
         for row in rows:
             box = [row[side] for side in ("left", "top", "width", "height")]
             region = _box(",".join(box)) if any(box) else None
-            said[row["picture"]] = labels.Said(row["label"], row["kind"], region, row["blind"] == "1")
+            said[row["picture"]] = labels.Said(
+                row["label"], row["kind"], region, row["blind"] == "1", teaches=row.get("teaches") == "1"
+            )
     except (OSError, KeyError, csv.Error, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a list of labels; expected the columns {', '.join(COLUMNS)}") from error
     for file_name in said:

@@ -22,6 +22,7 @@ from torch.nn import functional as fn
 
 from inspector.detection.encoder import Encoder
 from inspector.detection.golden import Golden
+from inspector.detection.lessons import Lesson, Subject
 from inspector.errors import BankCorruptError, BankError, BankMismatchError, ImageError
 from inspector.images import decode_image, encode_png
 from inspector.types import Calibration, ImageArray
@@ -77,6 +78,7 @@ class ResidualBank:
     calibration: Calibration | None = None
     pixel_threshold: float | None = None
     golden: Golden | None = None
+    lessons: tuple[Lesson, ...] = ()
 
     @property
     def bytes_per_reference(self) -> int:
@@ -159,6 +161,9 @@ class ResidualBank:
         tensors = {f"tap{number}": tap.cpu().contiguous() for number, tap in enumerate(self.taps)}
         if self.global_tokens is not None:
             tensors[GLOBAL] = self.global_tokens.cpu().contiguous()
+        for number, lesson in enumerate(self.lessons):
+            for tap, direction in enumerate(lesson.directions):
+                tensors[f"lesson{number}.{tap}"] = direction.cpu().contiguous()
         data = safetensors.torch.save(tensors)
         golden = encode_png(self.golden.image)
         manifest = self._manifest(hashlib.sha256(data).hexdigest()) | {
@@ -195,6 +200,10 @@ class ResidualBank:
             "created_at": self.created_at.isoformat(),
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "pixel_threshold": self.pixel_threshold,
+            "lessons": [
+                {"label": one.label, "subject": one.subject, "region": one.region, "floors": one.floors}
+                for one in self.lessons
+            ],
         }
 
     @classmethod
@@ -240,6 +249,17 @@ class ResidualBank:
             return _calibration_of(manifest)
         except (KeyError, TypeError, ValueError) as error:
             raise BankCorruptError(f"{folder}: the manifest has no calibration: {error}. {ADVICE}") from error
+
+
+def _lessons(rows: list[dict[str, Any]], tensors: dict[str, Tensor], taps: int) -> tuple[Lesson, ...]:
+    found = []
+    for number, row in enumerate(rows):
+        left, top, width, height = row["region"]
+        directions = tuple(tensors[f"lesson{number}.{tap}"] for tap in range(taps))
+        found.append(
+            Lesson(row["label"], Subject(row["subject"]), (left, top, width, height), directions, tuple(row["floors"]))
+        )
+    return tuple(found)
 
 
 def _calibration_of(manifest: dict[str, Any]) -> Calibration:
@@ -292,6 +312,7 @@ def _from_manifest(manifest: dict[str, Any], tensors: dict[str, Tensor], golden:
         created_at=datetime.fromisoformat(manifest["created_at"]),
         calibration=_calibration_of(manifest),
         pixel_threshold=pixel_threshold,
+        lessons=_lessons(manifest.get("lessons", []), tensors, len(made_by.taps)),
         golden=Golden(golden, float(manifest["golden"]["score"]), float(manifest["golden"]["peak"])),
     )
 

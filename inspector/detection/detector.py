@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inspector.detection import scoring
+from inspector.detection import lessons, scoring
 from inspector.detection.bank import Progress, ResidualBank
 from inspector.detection.calibration import calibrate, calibrate_confirmed, decide, robust_limit
 from inspector.detection.encoder import Encoder
@@ -61,15 +61,20 @@ class Detector:
         names: Sequence[str] | None = None,
         progress: Progress | None = None,
         prior: float = PRIOR_FRACTION,
+        taught: Sequence[lessons.Marked] = (),
     ) -> "Detector":
         """Build a bank from normal pictures and calibrate it provisionally.
 
-        `prior` is the relative spread of normal scores that other products of the station showed.
+        `prior` is the relative spread of normal scores that other products of the station showed, `taught` what people
+        marked as defects to look out for and as marks to tolerate.
 
         With K > 1 the first K scores of the calibration are those of the references, each against all others.
         """
         say = progress or (lambda fraction, message: None)
         bank = ResidualBank.build(encoder, images, names, progress=lambda done, message: say(0.3 * done, message))
+        if taught:
+            say(0.3, "learning from what was marked")
+            bank = replace(bank, lessons=tuple(_lesson(encoder, bank, marked) for marked in taught))
         seen = _leave_one_out(encoder, bank, say) if len(images) > 1 else []
         if len(images) < FEW_REFERENCES:
             say(0.8, "scoring mild variations of the references")
@@ -196,7 +201,8 @@ def _score(
         residuals = tuple(
             matched_residuals(queries, patches) for queries, patches in zip(tokens.taps, references, strict=True)
         )
-        evidence = scoring.Evidence(residuals=residuals, grids=encoder.grids)
+        gains = tuple(lessons.gains(bank.lessons, residuals, encoder.grids)) if bank.lessons else None
+        evidence = scoring.Evidence(residuals=residuals, grids=encoder.grids, gains=gains)
         mean_global = bank.mean_global
         if encoder.text_residual is not None and tokens.global_token is not None and mean_global is not None:
             evidence = replace(
@@ -217,6 +223,17 @@ def _leave_one_out(encoder: Encoder, bank: ResidualBank, say: Progress) -> list[
         rest = bank.without(index)
         seen.append(_score(encoder, rest, _prepared(encoder, rest), _tokens_of(bank, index)))
     return seen
+
+
+def _lesson(encoder: Encoder, bank: ResidualBank, marked: lessons.Marked) -> lessons.Lesson:
+    """What one marked picture teaches, by its residuals against the bank."""
+    with torch.inference_mode():
+        tokens = encoder.encode([marked.image])
+        residuals = [
+            matched_residuals(queries, patches)[0]
+            for queries, patches in zip(tokens.taps, _prepared(encoder, bank), strict=True)
+        ]
+        return lessons.learn(marked.label, marked.subject, marked.region, residuals, encoder.grids)
 
 
 def _mutual(seen: Sequence[scoring.Scores]) -> tuple[Mutual, ...]:

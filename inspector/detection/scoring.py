@@ -23,7 +23,8 @@ class Evidence:
     """What a batch shows.
 
     `residuals` one `[B, N_l, D_l]` per tap with its grid; `tokens` the last tap `[B, N, D]`, `global_token` `[B, D]`,
-    and `global_residual` g − ḡ `[B, D]`, all three None where the text branch is off.
+    and `global_residual` g − ḡ `[B, D]`, all three None where the text branch is off. `gains` are factors on the residuals'
+    lengths, one `[B, N_l]` per tap, of what people taught about the product; None: nothing.
     """
 
     residuals: tuple[Tensor, ...]
@@ -31,6 +32,7 @@ class Evidence:
     tokens: Tensor | None = None
     global_token: Tensor | None = None
     global_residual: Tensor | None = None
+    gains: tuple[Tensor, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,10 @@ def score(
     """Combine the branches that are on; `text_residual` is R_t `[D]` or None, `adapters` None is the training-free mode."""
     grids = evidence.grids
     seen = evidence.residuals if adapters is None else _each(adapters.visual, evidence.residuals)
-    visual = PatchScores([residual.norm(dim=-1) for residual in seen], grids, image_size)  # ‖A_v,l(R_v)‖₂
+    lengths = [residual.norm(dim=-1) for residual in seen]  # ‖A_v,l(R_v)‖₂
+    if evidence.gains is not None:
+        lengths = [length * gain for length, gain in zip(lengths, evidence.gains, strict=True)]
+    visual = PatchScores(lengths, grids, image_size)
     parts = {"visual_map": top(visual.map)}
     weight = LAMBDA if adapters is None else adapted.LAMBDA
     if text_residual is None:

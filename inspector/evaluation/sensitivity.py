@@ -16,11 +16,11 @@ from inspector.detection.detector import Detector
 from inspector.detection.variations import variations
 from inspector.types import ImageArray, Verdict
 
-SIZES = (0.01, 0.02, 0.04, 0.08, 0.16)
+SIZES = (0.01, 0.02, 0.05, 0.12)
 """Length or diameter, as a fraction of the picture's shorter side."""
 CONTRASTS = (0.25, 0.6)
 """Change of brightness, as a fraction of the full scale."""
-COPIES = 3
+COPIES = 2
 BATCH = 8
 FOUND_SHARE = 0.5
 """The smallest size of which at least half is caught is called found."""

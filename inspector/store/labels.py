@@ -21,18 +21,31 @@ MAX_KIND = 64
 
 @dataclass(frozen=True)
 class Said:
-    """A label as a person gives it; `region` is left, top, width and height as fractions of the picture."""
+    """A label as a person gives it; `region` is left, top, width and height as fractions of the picture.
+
+    If it `teaches`, later revisions look out for what the region shows (a defect), or leave it alone (on a good part).
+    """
 
     label: str
     kind: str = ""
     region: tuple[float, float, float, float] | None = None
     blind: bool = False
+    teaches: bool = False
+
+    @property
+    def lesson(self) -> str:
+        """What its region teaches: a defect to look out for, a mark to tolerate on a good part, or nothing."""
+        return "" if not self.teaches else "defect" if self.label == DEFECT else "tolerated"
 
     def __post_init__(self) -> None:
         if self.label not in LABELS:
             raise UsageError(f"label {self.label!r}: expected one of {', '.join(LABELS)}")
-        if self.label != DEFECT and (self.kind or self.region):
-            raise UsageError("only a defect has a kind and a region")
+        if self.label != DEFECT and self.kind:
+            raise UsageError("only a defect has a kind")
+        if self.region is not None and self.label != DEFECT and not (self.label == GOOD and self.teaches):
+            raise UsageError("only a defect has a region, or a good part whose mark is to be tolerated")
+        if self.teaches and (self.region is None or self.label == UNUSABLE):
+            raise UsageError("only the marked region of a defect, or of a good part, can teach something")
         if len(self.kind) > MAX_KIND:
             raise UsageError(f"the kind of a defect has at most {MAX_KIND} characters, but {len(self.kind)} were given")
         if self.region is not None:
@@ -78,6 +91,7 @@ def add_label(
         label=said.label,
         kind=said.kind,
         region=None if said.region is None else list(said.region),
+        lesson=said.lesson,
         blind=said.blind,
         source=source,
         at=now,

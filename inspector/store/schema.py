@@ -150,7 +150,8 @@ class Label(Base):
     """What a person said of a picture of a product; append-only, the newest for a picture (`sha256`) counts.
 
     `region` is a box as fractions of the picture (left, top, width, height), of a defect. `source` is where it was said:
-    "review" on the page, "cli", "import". `blind` tells that the verdict was not shown.
+    "review" on the page, "cli", "import". `blind` tells that the verdict was not shown. `lesson` is what its region
+    teaches: "defect" to look out for, "tolerated" to leave alone, or nothing.
     """
 
     __tablename__ = "labels"
@@ -165,6 +166,7 @@ class Label(Base):
     label: Mapped[str] = mapped_column(String(16))  # "good", "defect", "unusable"
     kind: Mapped[str] = mapped_column(String(64), default="")  # of a defect, as people call it
     region: Mapped[list[float] | None] = mapped_column(JSON)
+    lesson: Mapped[str] = mapped_column(String(16), default="")
     blind: Mapped[bool] = mapped_column(default=False)
     source: Mapped[str] = mapped_column(String(16))
     at: Mapped[datetime]

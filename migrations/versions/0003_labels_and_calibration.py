@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("label", sa.String(length=16), nullable=False),
         sa.Column("kind", sa.String(length=64), nullable=False),
         sa.Column("region", sa.JSON(), nullable=True),
+        sa.Column("lesson", sa.String(length=16), nullable=False),
         sa.Column("blind", sa.Boolean(), nullable=False),
         sa.Column("source", sa.String(length=16), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),

@@ -90,8 +90,8 @@ def test_defects_that_are_seen_do_not_hinder_a_revision(station: Path) -> None:
 def test_labels_go_out_and_come_in_again_with_their_regions(station: Path) -> None:
     pictures = _write(station / "pictures", draw_references("gear", 3, seed=3))
     (pictures / "labels.csv").write_text(
-        "picture,label,kind,left,top,width,height,blind\n"
-        "000.png,good,,,,,,1\n001.png,defect,scratch,0.1,0.2,0.3,0.4,0\n002.png,unusable,,,,,,0\n"
+        "picture,label,kind,left,top,width,height,teaches,blind\n"
+        "000.png,good,,,,,,0,1\n001.png,defect,scratch,0.1,0.2,0.3,0.4,0,0\n002.png,unusable,,,,,,0,0\n"
     )
     run("review", "import", "gear", str(pictures))
     run("review", "export", "gear", str(station / "out"))
@@ -121,6 +121,7 @@ def test_the_newest_label_of_a_picture_counts_and_the_older_ones_stay(station: P
     [
         ("000.png,perfect,,,,,,0", "expected one of good"),
         ("000.png,good,scratch,,,,,0", "only a defect"),
+        ("000.png,good,,0.1,0.1,0.1,0.1,0", "only a defect has a region"),
         ("000.png,defect,scratch,0.9,0.2,0.3,0.4,0", "fractions of the picture"),
         ("../000.png,good,,,,,,0", "not the name of a file"),
     ],
@@ -130,6 +131,18 @@ def test_a_list_of_labels_with_a_mistake_is_refused(station: Path, row: str, mes
     (pictures / "labels.csv").write_text(f"picture,label,kind,left,top,width,height,blind\n{row}\n")
     with pytest.raises(UsageError, match=message):
         run("review", "import", "gear", str(pictures))
+
+
+def test_what_a_mark_teaches_goes_into_the_next_revision(station: Path) -> None:
+    pictures = _write(station / "pictures", [draw_part("gear", 0, 3, 1.0)[0], draw_references("gear", 1, seed=8)[0]])
+    (pictures / "labels.csv").write_text(
+        "picture,label,kind,left,top,width,height,teaches,blind\n"
+        "000.png,defect,scratch,0.3,0.3,0.4,0.4,1,0\n001.png,good,,0.4,0.4,0.1,0.1,1,0\n"
+    )
+    run("review", "import", "gear", str(pictures))
+    recipe = told("product", "recalibrate", "gear")
+    assert [one["lesson"] for one in recipe["report"]["lessons"]] == ["defect", "tolerated"]  # type: ignore[index]
+    assert "taught by 000.png: defect" in run("product", "show", "gear").output
 
 
 def test_references_are_checked_before_they_enter(station: Path) -> None:

@@ -173,3 +173,28 @@ def test_another_threshold_is_tried_on_the_last_parts_and_changes_nothing(line: 
     assert f"**{accepted}** would not be accepted that were" in text
     with line.store.read() as session:
         assert session.scalars(select(Recipe.rev)).all() == [1]
+
+
+def test_a_defect_is_taught_from_its_region_and_a_revision_is_asked_for(line: Scene, run_page: PageRunner) -> None:
+    page = run_page("review", line)
+    page.segmented_control(key="review:queue").set_value("Rejects").run()
+    number = waiting(line, Verdict.NG)[0]
+    assert page.selectbox(key=f"review:place:{number}").value == "region 1"
+    page.button(key=f"review:defect:{number}").click().run()
+    next(button for button in page.button if button.label == "Teach this defect").click().run()
+    assert "look out for it" in shown(page)
+    with line.store.read() as session:
+        (newest,) = labels.current(session, 1)
+        assert newest.lesson == "defect"
+        assert newest.region is not None
+        assert session.scalars(select(Recipe.status).order_by(Recipe.rev)).all() == ["ready", "queued"]
+
+
+def test_a_mark_of_a_good_part_is_tolerated_in_its_region(line: Scene, run_page: PageRunner) -> None:
+    page = run_page("review", line)
+    page.segmented_control(key="review:queue").set_value("Rejects").run()
+    page.button(key=f"review:good:{waiting(line, Verdict.NG)[0]}").click().run()
+    next(button for button in page.button if button.label == "Tolerate this mark").click().run()
+    with line.store.read() as session:
+        (newest,) = labels.current(session, 1)
+        assert (newest.label, newest.lesson) == ("good", "tolerated")
