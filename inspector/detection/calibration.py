@@ -24,6 +24,8 @@ from inspector.robust import PRIOR_FRACTION, mad_sigma, shrunk_sigma
 from inspector.types import Calibration, Step, Verdict
 
 MARGIN_SIGMAS = 2.0
+SINGLE_MARGIN_SIGMAS = 5.0
+"""Of one reference only its own variations can be scored, and good parts score 1.2 times them in the median (measured)."""
 MIN_EXCESSES = 30
 TAIL_FRACTION = 0.1
 """The upper tenth of the scores is taken as their tail, if it holds at least 30."""
@@ -34,9 +36,9 @@ def calibrate(
 ) -> Calibration:
     """Provisional threshold from normal scores; `references` is the n that is shown.
 
-    threshold = median + 2·(1 + 1/n)·σ, where σ is the robust spread 1.4826·MAD of the scores, shrunk toward `prior`
-    times `scale`. Leave-one-out scores come from a smaller bank and are rather too high, so the margin is kept small: a
-    good part that is looked at twice costs less than a bad one that passes.
+    threshold = median + 2·(1 + 1/n)·σ (5·σ for n = 1), where σ is the robust spread 1.4826·MAD of the scores, shrunk
+    toward `prior` times `scale`. Leave-one-out scores come from a smaller bank and are rather too high, so the margin is
+    kept small: a good part that is looked at twice costs less than a bad one that passes.
 
     `scale` is the usual size of the visual term, which is never negative; default: |median|. Text terms can bring the
     sum of a normal picture near to zero, and 5 % of that would be no margin at all. `prior` is what other products of
@@ -145,7 +147,8 @@ def robust_limit(
     """Median plus margin of normal values; see `calibrate`."""
     median = float(np.median(values))
     sigma = shrunk_sigma(values, prior * (abs(median) if scale is None else scale))
-    return median + MARGIN_SIGMAS * (1.0 + 1.0 / n) * sigma
+    sigmas = SINGLE_MARGIN_SIGMAS if n == 1 else MARGIN_SIGMAS * (1.0 + 1.0 / n)
+    return median + sigmas * sigma
 
 
 def relative_spread(calibrations: Sequence[Calibration]) -> float:

@@ -29,6 +29,8 @@ from inspector.types import Calibration, ImageArray, Inspection, Region, ScorePa
 __all__ = ["Detector", "Progress"]
 
 VARIATIONS = 8
+SINGLE_STRENGTH = 3.0
+"""A single reference is varied more: another part differs from it by more than its own picture would."""
 FEW_REFERENCES = 3
 """Below this many references, leave-one-out alone says nothing about spread; mild variations join it."""
 
@@ -258,6 +260,7 @@ def _scored_variations(encoder: Encoder, bank: ResidualBank, images: Sequence[Im
     seen = []
     for index, image in enumerate(images):
         rest = bank.without(index) if len(images) > 1 else bank
-        copies = variations(image, VARIATIONS // len(images), seed=index)
+        strength = 1.0 if len(images) > 1 else SINGLE_STRENGTH
+        copies = variations(image, VARIATIONS // len(images), index, strength)
         seen.append(_score(encoder, rest, _prepared(encoder, rest), encoder.encode(copies)))
     return seen

@@ -15,21 +15,24 @@ NOISE_SIGMA = 2.0
 """Of 255 grey levels."""
 
 
-def variations(image: ImageArray, count: int, seed: int) -> list[ImageArray]:
+def variations(image: ImageArray, count: int, seed: int, strength: float = 1.0) -> list[ImageArray]:
     """Copies that are turned, shifted, lit and noisy a little, as a good part at the same station would be.
+
+    `strength` multiplies all of it.
 
     The same `seed` gives the same copies, so that a build can be repeated.
     """
     rng = np.random.default_rng(seed)
-    return [_variation(image, rng) for _ in range(count)]
+    return [_variation(image, rng, strength) for _ in range(count)]
 
 
-def _variation(image: ImageArray, rng: np.random.Generator) -> ImageArray:
+def _variation(image: ImageArray, rng: np.random.Generator, strength: float) -> ImageArray:
     height_px, width_px = image.shape[:2]
-    angle = float(rng.uniform(-MAX_TURN_DEGREES, MAX_TURN_DEGREES))
+    angle = strength * float(rng.uniform(-MAX_TURN_DEGREES, MAX_TURN_DEGREES))
     move = np.asarray(cv2.getRotationMatrix2D((width_px / 2, height_px / 2), angle, 1.0), np.float64)  # [2, 3]
-    move[:, 2] += rng.uniform(-MAX_SHIFT_FRACTION, MAX_SHIFT_FRACTION, 2) * np.array([width_px, height_px])
+    shift = strength * rng.uniform(-MAX_SHIFT_FRACTION, MAX_SHIFT_FRACTION, 2)
+    move[:, 2] += shift * np.array([width_px, height_px])
     moved = np.asarray(cv2.warpAffine(image, move, (width_px, height_px), borderMode=cv2.BORDER_REFLECT), np.float32)
-    gain = float(rng.uniform(1.0 - MAX_GAIN_FRACTION, 1.0 + MAX_GAIN_FRACTION))
-    lit = moved * gain + rng.normal(0.0, NOISE_SIGMA, image.shape)
+    gain = 1.0 + strength * float(rng.uniform(-MAX_GAIN_FRACTION, MAX_GAIN_FRACTION))
+    lit = moved * gain + rng.normal(0.0, strength * NOISE_SIGMA, image.shape)
     return np.clip(np.rint(lit), 0, 255).astype(np.uint8)

@@ -24,18 +24,30 @@ from inspector.evaluation.datasets import read_categories
 from inspector.evaluation.results import MEAN, summarise
 from inspector.evaluation.runner import evaluate_category
 
+FOURIER_WIDTH = 512
+KERNEL_WIDTH = 10.0
+"""About the root of the description's length: the usual distance of two patches."""
 SHOWN = ("image_auroc", "pixel_auroc", "aupro", "false_reject_rate", "escape_rate")
 
 
 class DescriptorTower:
-    """The closed-form description alone, each number scaled by its mean and deviation over the training's pictures."""
+    """The closed-form description alone, each number scaled by its mean and deviation over the training's pictures.
+
+    The detector compares unit vectors; random Fourier features (Rahimi and Recht 2007) make its distance that of a Gaussian
+    kernel on the description, which orders patches as their Euclidean distance does.
+    """
 
     def __init__(self, trunk: EmbeddedTower, grid: tuple[int, int]) -> None:
         self.visual, self.taps, self.grids = trunk, (1,), (grid,)
+        generator = torch.Generator().manual_seed(0)
+        count = trunk.descriptors.scale.num_features
+        self._waves = torch.randn(count, FOURIER_WIDTH, generator=generator) / KERNEL_WIDTH
+        self._phases = 2.0 * torch.pi * torch.rand(FOURIER_WIDTH, generator=generator)
 
     def __call__(self, pixels: Tensor) -> Tokens:
         described = self.visual.descriptors.scale(self.visual.descriptors.describe(pixels)).float()
-        return Tokens(taps=(fn.normalize(described.flatten(2).transpose(1, 2), dim=-1),))
+        rows = described.flatten(2).transpose(1, 2)
+        return Tokens(taps=(fn.normalize(torch.cos(rows @ self._waves + self._phases), dim=-1),))
 
 
 def descriptors_alone() -> Encoder:
@@ -66,12 +78,16 @@ def main(
     seeds: Annotated[str, typer.Option(help="Seeds of their choice.")] = "0,1,2",
     also: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER, or NAME=FOLDER:1,2,3 for some taps.")] = None,
     only: Annotated[bool, typer.Option(help="Leave out the three of this project.")] = False,
+    baseline: Annotated[bool, typer.Option(help="The closed-form descriptors alone, and nothing else.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write all results as JSON.")] = None,
 ) -> None:
     """Print the comparison as a Markdown table, in percent."""
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as folder:
-        encoders = {} if only else {"this": load_encoder(EncoderConfig())}
+        only = only or baseline
+        encoders = {"descriptors": descriptors_alone()} if baseline else {}
+        if not only:
+            encoders["this"] = load_encoder(EncoderConfig())
         for word in also or []:
             name, _, place = word.partition("=")
             where, _, taps = place.partition(":")
