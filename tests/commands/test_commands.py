@@ -53,7 +53,7 @@ def test_a_product_is_taught_listed_activated_and_rolled_back(tmp_path: Path, go
     assert json.loads(back.stdout)["rev"] == 1
     listed = json.loads(run(tmp_path, "product", "list", "--json").stdout)["products"]
     assert [(row["name"], row["active_rev"], len(row["recipes"])) for row in listed] == [("gear", 1, 2)]
-    assert "provisional, n=4" in run(tmp_path, "product", "show", "gear").stdout
+    assert "provisional, n = 4" in run(tmp_path, "product", "show", "gear").stdout
     missing = run(tmp_path, "product", "activate", "nothing")
     assert (missing.returncode, "there are: gear" in missing.stderr) == (4, True)
 
