@@ -156,15 +156,15 @@ def test_licences_are_told_by_layout_and_names_and_warned_of(tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_adapters_raise_what_is_found_on_held_out_drawn_products(tmp_path: Path) -> None:
-    """Where defects lie is told better after the smallest training. Whole pictures need more pairs (README): here they
-    must only not lose more than chance, which is one percent with ten good and ten bad pictures of twelve products."""
-    for index in range(12):
+def test_adapters_learn_from_drawn_pairs_and_lose_nothing_on_held_out_products(tmp_path: Path) -> None:
+    """The embedded tower was itself trained on such drawings, so that adapters from them add nothing to it (README); they
+    must not lose more than chance either, which is one percent with ten good and ten bad pictures of eight products."""
+    for index in range(8):
         write_product(tmp_path / "held" / f"p{index:02d}", index, references=4, queries=10)
     result = run_adapt("drawn", "--drawn", "100", "--epochs", "8", "--out", tmp_path / "a.safetensors", "--json")
     assert result.exit_code == 0, result.output
     losses = json.loads(result.stdout.splitlines()[-1])["losses"]
-    assert losses[-1]["visual"] < losses[0]["visual"]
+    assert losses[-1]["visual"] < 0.98 * losses[0]["visual"]
     found: dict[str, list[float]] = {"image_auroc": [], "pixel_auroc": [], "aupro": []}
     for adapters in (None, str(tmp_path / "a.safetensors")):
         encoder = load_encoder(EncoderConfig(adapters=adapters))
@@ -174,4 +174,5 @@ def test_adapters_raise_what_is_found_on_held_out_drawn_products(tmp_path: Path)
         for metric, values in found.items():
             values.append(sum(row[metric] for row in rows) / len(rows))
     for metric, (plain, adapted) in found.items():
-        assert adapted > plain - (0.01 if metric == "image_auroc" else 0.0), metric
+        assert adapted > plain - 0.01, metric
+        assert adapted != plain, metric  # they do change what is seen
