@@ -16,7 +16,7 @@ from inspector.detection.encoder import Encoder
 from inspector.detection.lessons import Marked, Subject
 from inspector.errors import BankCorruptError, BankMismatchError, CalibrationError, InspectorError
 from inspector.evaluation.sensitivity import sensitivity
-from inspector.hygiene import check_pictures, check_scores
+from inspector.hygiene import Finding, Mutual, check_pictures, check_scores
 from inspector.images import read_image
 from inspector.promises import MIN_CONFIRMED
 from inspector.store import labels, products, queries
@@ -58,66 +58,49 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
         place = Path("banks") / str(recipe.product.rcp) / str(recipe.rev)
         pictures = [(reference.name, data_path / reference.path) for reference in recipe.references]
         known = {reference.sha256 for reference in recipe.references}
-        wish = products.wish_of(recipe)
-        good, defects = (
-            [label for label in labels.current(session, recipe.product_id, [wanted]) if label.sha256 not in known]
-            for wanted in (labels.GOOD, labels.DEFECT)
-        )
-        teachers = [label for label in labels.current(session, recipe.product_id) if label.lesson and label.region]
+        wish, said = products.wish_of(recipe), labels.current(session, recipe.product_id)
         last = queries.latest_of_product(session, recipe.product_id, PREVIEWED)
-    images = [read_image(path) for _, path in pictures]
-    prior = relative_spread(_calibrations_of_others(writer.store, data_path, recipe_id, encoder))
+    good = [label for label in said if label.label == labels.GOOD and label.sha256 not in known]
+    # A defect that lies among the references is kept: it scores near zero, and the gate must say so.
+    defects = [label for label in said if label.label == labels.DEFECT]
+    teachers = [label for label in said if label.lesson and label.region]
+    names, images = [name for name, _ in pictures], [read_image(path) for _, path in pictures]
     detector = Detector.from_references(
         encoder,
         images,
-        names=[name for name, _ in pictures],
+        names=names,
         progress=lambda done, message: tell(0.7 * done, message),
-        prior=prior,
+        prior=relative_spread(_calibrations_of_others(writer.store, data_path, recipe_id, encoder)),
         taught=[_marked(data_path, label) for label in teachers],
     )
-    findings = [*check_pictures(images, [name for name, _ in pictures]), *check_scores(detector.mutual)]
-    report: dict[str, Any] = {
+    findings = [*check_pictures(images, names), *check_scores(detector.mutual)]
+    tell(0.7, "scoring the confirmed good parts")
+    scored = _scored(detector, data_path, good)
+    detector = _calibrated(detector, [inspection.score for _, inspection in scored], wish)
+    tell(0.8, "trying the confirmed defects")
+    report = {
         "confirmed_good": len(good),
         "confirmed_defects": len(defects),
         "lessons": [{"label": label.id, "picture": label.name, "lesson": label.lesson} for label in teachers],
+        "good_not_accepted": [
+            {"label": label.id, "picture": label.name, "score": inspection.score}
+            for label, inspection in scored
+            if inspection.score >= detector.threshold
+        ],
+        "escapes": [
+            {"label": label.id, "picture": label.name, "kind": label.kind, "score": inspection.score}
+            for label, inspection in _scored(detector, data_path, defects)
+            if inspection.verdict is Verdict.OK
+        ],
     }
-    tell(0.7, "scoring the confirmed good parts")
-    scored = _scored(detector, data_path, good)
-    if len(scored) >= MIN_CONFIRMED:
-        # Each good part counts, an unusual one too: that is what the promise rests on.
-        detector = detector.recalibrated(
-            [inspection.score for _, inspection in scored], target=wish["target"], grey=wish["grey"] or 0.0
-        )
-    elif wish["target"] is not None:
-        raise CalibrationError(
-            f"a wished rate of false rejects needs at least {MIN_CONFIRMED} confirmed good parts beside the references, "
-            f"but there are {len(scored)}"
-        )
-    report["good_not_accepted"] = [
-        {"label": label.id, "picture": label.name, "score": inspection.score}
-        for label, inspection in (scored if len(scored) < MIN_CONFIRMED else _scored(detector, data_path, good))
-        if inspection.verdict is not Verdict.OK
-    ]
-    tell(0.8, "trying the confirmed defects")
-    report["escapes"] = [
-        {"label": label.id, "picture": label.name, "kind": label.kind, "score": inspection.score}
-        for label, inspection in _scored(detector, data_path, defects)
-        if inspection.verdict is Verdict.OK
-    ]
     tell(0.9, "comparing with the last parts")
     report |= _flips(detector, data_path, last)
     tell(0.95, "drawing defects")
     report["sensitivity"] = sensitivity(detector, images).record()
     sha256 = detector.bank.save(data_path / place)
-    scores: list[float | None] = [one.score for one in detector.mutual] or [None] * len(images)
 
     def finish(session: Any) -> None:
-        for number, (reference, score) in enumerate(
-            zip(products.get_recipe(session, recipe_id).references, scores, strict=True)
-        ):
-            mine = [finding for finding in findings if finding.index == number]
-            reference.score, reference.findings = score, [finding.record() for finding in mine]
-            reference.warning = "; ".join(finding.reason for finding in mine)
+        _note_findings(products.get_recipe(session, recipe_id), findings, detector.mutual)
         products.mark_ready(
             session,
             recipe_id,
@@ -130,6 +113,31 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
         )
 
     writer.call(finish)
+
+
+def _calibrated(detector: Detector, scores: Sequence[float], wish: dict[str, float | None]) -> Detector:
+    """With the step of calibration that the confirmed good parts support; each counts, an unusual one too.
+
+    Raises:
+        CalibrationError: they do not support what is wished.
+    """
+    if len(scores) >= MIN_CONFIRMED:
+        return detector.recalibrated(scores, target=wish["target"], grey=wish["grey"] or 0.0)
+    if wish["target"] is not None or wish["grey"]:
+        raise CalibrationError(
+            f"a wished rate of false rejects, or an undecided zone, needs at least {MIN_CONFIRMED} confirmed good parts "
+            f"beside the references, but there are {len(scores)}"
+        )
+    return detector
+
+
+def _note_findings(recipe: Recipe, findings: Sequence[Finding], mutual: Sequence[Mutual]) -> None:
+    """What was found about each reference, into its row."""
+    for number, reference in enumerate(recipe.references):
+        mine = [finding for finding in findings if finding.index == number]
+        reference.score = mutual[number].score if mutual else None
+        reference.findings = [finding.record() for finding in mine]
+        reference.warning = "; ".join(finding.reason for finding in mine)
 
 
 def _marked(data_path: Path, label: Label) -> Marked:

@@ -119,6 +119,7 @@ def fetch(name: str, tag: str, folder: Path, say: Callable[[str], None]) -> Path
             f"{name} {tag} cannot be fetched: {str(error).rstrip('.')}. On a machine without internet, pull it elsewhere "
             "with --to DIR and bring the folder: `inspector encoder pull --from DIR`"
         ) from error
+    read_checkpoint(found)  # before it is called an encoder: a sign-in page has been fetched as one
     suffix = ".safetensors" if found.suffix == ".safetensors" else ".pt"
     keys: dict[str, Any] = open_clip.get_model_config(name) | {"quick_gelu": bool(known.get("quick_gelu", False))}
     wrapped = {"model_cfg": keys, "preprocess_cfg": {key: known[key] for key in ("mean", "std") if key in known}}
@@ -133,7 +134,6 @@ def fetch(name: str, tag: str, folder: Path, say: Callable[[str], None]) -> Path
         write_sums(folder, [weights, config])
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written: {error.strerror}") from error
-    read_checkpoint(weights)
     return config
 
 

@@ -78,6 +78,20 @@ def test_a_revision_that_would_let_a_confirmed_defect_pass_is_refused_until_some
     assert run("product", "activate", "gear", "--override", "wrongly labelled").exit_code == 0
 
 
+def test_a_confirmed_defect_among_the_references_is_refused_too(station: Path) -> None:
+    run("review", "import", "gear", str(station / "refs"), "--label", "defect")
+    recipe = told("product", "recalibrate", "gear")
+    assert len(recipe["report"]["escapes"]) == 4  # type: ignore[arg-type, index]
+    with pytest.raises(NotApprovedError, match="4 confirmed defects"):
+        run("product", "activate", "gear")
+
+
+def test_an_undecided_zone_without_confirmed_parts_is_refused_and_not_left_out(station: Path) -> None:
+    refused = run("product", "recalibrate", "gear", "--grey", "1.5")
+    assert refused.exit_code == 1
+    assert "at least 9 confirmed good parts" in refused.output
+
+
 def test_defects_that_are_seen_do_not_hinder_a_revision(station: Path) -> None:
     defects = _write(station / "defects", [draw_part("gear", 0, trigger, 1.0)[0] for trigger in range(8)])
     run("review", "import", "gear", str(defects), "--label", "defect")

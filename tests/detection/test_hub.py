@@ -115,6 +115,7 @@ def test_an_answer_that_is_no_checkpoint_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(hub, "download_pretrained", lambda known: str(page))
     with pytest.raises(EncoderError, match="not a safetensors file"):
         hub.fetch(NAME, TAG, tmp_path / "station", lambda _: None)
+    assert not (tmp_path / "station").exists()
 
 
 def test_the_shipped_weights_are_what_their_checksums_say() -> None:
