@@ -1,4 +1,4 @@
-"""Says what the station is: `state`, `recipe`, `ack` and the heartbeat over MQTT, and its status row for the dashboard.
+"""Says what the station is: `state`, `recipe`, `alarm`, `ack` and heartbeat over MQTT, and its row for the dashboard.
 
 May import the contract, the link and `state`. Nothing here is on the path of a verdict: a message that cannot be sent
 now is sent when the broker is back.
@@ -44,13 +44,16 @@ class Announcer:
         self._thread.join(5.0)
 
     def say(self) -> None:
-        """Publish state and recipe now; what cannot be sent is owed."""
+        """Publish state, recipe and alarms now; what cannot be sent is owed."""
         with self._sending:
             state = self._station.state_message(int(time.time()))
             sent = self._link.publish(self._topics.state, state.to_json(), qos=1, retain=True)
             recipe = self._station.recipe_message()
             if recipe is not None and sent is not None:
                 sent = self._link.publish(self._topics.recipe, recipe.to_json(), qos=1, retain=True)
+            if sent is not None:
+                alarms = self._station.alarms.message(self._station.boot)
+                sent = self._link.publish(self._topics.alarm, alarms.to_json(), qos=1, retain=True)
             self._owed = sent is None
 
     def answer(self, cid: int, command: str, code: AckCode, since_monotonic_s: float) -> None:

@@ -47,6 +47,13 @@ class Intake:
     def frame(self, frame: Frame, triggered_monotonic_s: float | None) -> None:
         """A picture of a part, and when its trigger came (None: free running)."""
         self._pulse.new_frame(frame.captured_monotonic_s)
+        self._frame(frame, triggered_monotonic_s, challenge=self._station.snapshot.challenge)
+
+    def challenge(self, frame: Frame) -> None:
+        """A kept picture of a known part, shown in the midst of the production."""
+        self._frame(frame, None, challenge=True)
+
+    def _frame(self, frame: Frame, triggered_monotonic_s: float | None, *, challenge: bool) -> None:
         epoch = self._station.snapshot.epoch
         self._put(
             lambda number: part_of_frame(
@@ -55,16 +62,21 @@ class Intake:
                 epoch=epoch,
                 deadline_s=self._deadline_s,
                 triggered_monotonic_s=triggered_monotonic_s,
+                challenge=challenge,
             )
         )
 
     def refused_frame(self, frame: Frame, failure: ErrorCode, reason: str) -> None:
         """A picture that must not be scored."""
-        epoch = self._station.snapshot.epoch
+        snapshot = self._station.snapshot
         self._put(
-            lambda number: part_of_frame(frame, number=number, epoch=epoch, deadline_s=self._deadline_s).fail(
-                failure, reason
-            )
+            lambda number: part_of_frame(
+                frame,
+                number=number,
+                epoch=snapshot.epoch,
+                deadline_s=self._deadline_s,
+                challenge=snapshot.challenge,
+            ).fail(failure, reason)
         )
 
     def bad_frame(self, error: BadFrameError) -> None:
@@ -88,7 +100,7 @@ class Intake:
         self, who: tuple[str, int, str, int], seen: tuple[datetime, float], failure: ErrorCode, reason: str
     ) -> None:
         camera, frame_id, part_id, trigger = who
-        epoch = self._station.snapshot.epoch
+        snapshot = self._station.snapshot
         self._put(
             lambda number: Part(
                 number=number,
@@ -99,10 +111,11 @@ class Intake:
                 captured_at=seen[0],
                 captured_monotonic_s=seen[1],
                 deadline_monotonic_s=seen[1] + self._deadline_s,
-                epoch=epoch,
+                epoch=snapshot.epoch,
                 image=None,
                 failure=failure,
                 reason=reason,
+                challenge=snapshot.challenge,
             )
         )
 
@@ -279,7 +292,7 @@ class CaptureThread:
         if problem != self.problem:
             log.error("%s", problem)
             self.problem = problem
-        self._station.set_camera(self.name, err)
+        self._station.set_camera(self.name, err, problem)
 
     def _clear_alarm(self) -> None:
         if self.problem:

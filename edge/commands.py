@@ -22,10 +22,14 @@ from edge.announcer import Announcer
 from edge.capture import CaptureThread
 from edge.mqtt import MqttLink, Received
 from edge.state import ActiveRecipe, Station
-from inspector.contract.codes import AckCode
+from edge.verification import Verification
+from inspector.contract.codes import AckCode, ErrorCode
 from inspector.contract.messages import (
     COMMANDS,
+    ChallengeBegin,
+    ChallengeEnd,
     CommandMessage,
+    Confirm,
     RefusedCommand,
     SelectRecipe,
     Start,
@@ -35,8 +39,8 @@ from inspector.contract.messages import (
     read_command,
 )
 from inspector.errors import InspectorError, StoreError
+from inspector.store import challenges, products, stations
 from inspector.store import commands as command_rows
-from inspector.store import products, stations
 from inspector.store.engine import Store
 from inspector.store.writer import StoreWriter
 
@@ -81,6 +85,7 @@ class CommandTargets:
     cameras: Sequence[CaptureThread]
     writer: StoreWriter
     prepare: Callable[[int], ActiveRecipe]
+    verification: Verification
 
 
 class CommandDesk:
@@ -95,6 +100,7 @@ class CommandDesk:
         self._store: Store = targets.writer.store
         self._station_id = targets.station_id
         self._prepare = targets.prepare
+        self._verification = targets.verification
         self._received = link.listen(Received)
         self._memory: OrderedDict[int, _Memory] = OrderedDict()
         self._changes: queue.Queue[tuple[Order, int] | None] = queue.Queue()
@@ -183,16 +189,35 @@ class CommandDesk:
             self._select(order, message)
         else:
             self._answer(order, AckCode.ACCEPTED)
-            self._finish(order, self._simple(message))
+            self._finish(order, self._simple(message, order.who))
 
-    def _simple(self, message: CommandMessage) -> AckCode:
+    def _simple(self, message: CommandMessage, who: str) -> AckCode:
         if isinstance(message, Start | Stop):
             if self._station.snapshot.active is None:
                 return AckCode.WRONG_STATE
             self._station.run(isinstance(message, Start))
+            if isinstance(message, Start) and self._station.snapshot.hold is not ErrorCode.NONE:
+                return AckCode.VERIFICATION_PENDING
+        elif isinstance(message, ChallengeBegin):
+            return self._challenge(message, who)
+        elif isinstance(message, ChallengeEnd):
+            return self._verification.end()
+        elif isinstance(message, Confirm):
+            return AckCode.DONE if self._station.alarms.confirm(message.alarm) else AckCode.WRONG_STATE
         elif isinstance(message, Sync):
             self._announcer.say()
         return AckCode.DONE
+
+    def _challenge(self, message: ChallengeBegin, who: str) -> AckCode:
+        mode = challenges.PICTURES if message.pic else challenges.PARTS
+        try:
+            code = self._verification.begin(message.set, mode, who)
+        except InspectorError as error:
+            log.error("the challenge cannot begin: %s", error)
+            self.last_error = str(error)
+            return AckCode.INTERNAL
+        self.last_error = self._verification.problem or self.last_error
+        return code
 
     def _trigger(self, message: Trigger, came_monotonic_s: float) -> AckCode:
         if not self._cameras:
@@ -204,7 +229,7 @@ class CommandDesk:
         return code
 
     def _select(self, order: Order, message: SelectRecipe) -> None:
-        if self._is_changing.is_set():
+        if self._is_changing.is_set() or self._verification.running:
             self._finish(order, AckCode.BUSY)
             return
         with self._store.read() as session:

@@ -5,7 +5,7 @@ again.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,14 +25,22 @@ CHUNK = 200
 class Housekeeping:
     """A scheduler with its jobs; it is not told about the line at all."""
 
-    def __init__(self, writer: StoreWriter, station_id: int, data_path: Path, max_saved: int) -> None:
+    def __init__(
+        self,
+        writer: StoreWriter,
+        station_id: int,
+        data_path: Path,
+        max_saved: int,
+        jobs: Sequence[tuple[Callable[[], object], float]] = (),
+    ) -> None:
+        """`jobs` are those of others, with the seconds between two runs."""
         self._writer = writer
         self._station_id = station_id
         self._data_path = data_path
         self._max_saved = max_saved
         self._scheduler = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
-        jobs = ((self.remove_old_pictures, RETENTION_S), (writer.store.checkpoint, CHECKPOINT_S))
-        for job, seconds in jobs:
+        own = ((self.remove_old_pictures, RETENTION_S), (writer.store.checkpoint, CHECKPOINT_S))
+        for job, seconds in (*own, *jobs):
             self._scheduler.add_job(partial(_guarded, job), "interval", seconds=seconds, name=job.__name__)
 
     def start(self) -> None:

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from edge import scorer
@@ -20,7 +20,7 @@ from edge.ledger import Ledger
 from edge.publisher import LiveVerdict, Publisher
 from edge.recorder import Evidence, Recorder
 from edge.state import ActiveRecipe, Snapshot, Station
-from edge.verdicts import Answer, Statement, judge, refuse
+from edge.verdicts import Answer, Statement, held, judge, refuse
 from inspector.contract.codes import ErrorCode, Flag
 from inspector.contract.messages import next_seq
 from inspector.store.journal import CommittedVerdict
@@ -48,6 +48,8 @@ class VerdictPath:
     simulated_cameras: frozenset[str]
     on_the_way: Callable[[], bool]
     most_part_s: float
+    observers: Sequence[Callable[[Statement], None]] = ()
+    """Told of each verdict once it is out; they must not block."""
 
 
 class Inference:
@@ -86,7 +88,7 @@ class Inference:
         except Exception as error:  # the worker ends with this error; what is in flight is answered first
             log.exception("the inspection loop failed")
             self.failure = error
-            self._path.station.fail(ErrorCode.INTERNAL)
+            self._path.station.fail(ErrorCode.INTERNAL, f"the inspection cannot go on: {error}")
             self._answer_all(str(error))
 
     def _turn(self) -> None:
@@ -137,9 +139,10 @@ class Inference:
         span: tuple[float, float],
     ) -> list[Answer]:
         started, done = span
+        hold = self._path.station.snapshot.hold
         answers = []
         for part, inspection in zip(batch.parts, inspections, strict=True):
-            answer = judge(part, inspection, active, now_monotonic_s=done)
+            answer = held(judge(part, inspection, active, now_monotonic_s=done), hold)
             timings_ms = {
                 "waited": (started - part.captured_monotonic_s) * 1000,
                 "scored": (done - started) * 1000,
@@ -162,11 +165,15 @@ class Inference:
                 self._keep_evidence(statement, committed)
             self.counts[statement.answer.verdict] += 1
             _log(statement)
+            for observe in path.observers:
+                observe(statement)
 
     def _state(self, answer: Answer) -> Statement:
         self._seq = next_seq(self._seq)
         if answer.part.camera in self._path.simulated_cameras:
             answer = replace(answer, flags=answer.flags | Flag.SIMULATED)
+        if answer.part.challenge:
+            answer = replace(answer, flags=answer.flags | Flag.CHALLENGE)
         statement = Statement(answer, self._seq, self._path.station.boot)
         return replace(statement, image_path=self._path.recorder.path_for(statement))
 

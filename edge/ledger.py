@@ -72,7 +72,7 @@ class Ledger:
 
     def _close_books(self, reason: str) -> None:
         log.error("verdicts cannot be stored, parts get NONE (%d): %s", ErrorCode.STORAGE, reason)
-        self._station.fail(ErrorCode.STORAGE)
+        self._station.fail(ErrorCode.STORAGE, f"verdicts cannot be stored: {reason}")
         self._retry_at = time.monotonic() + RETRY_S
 
     def retry(self, now_monotonic_s: float) -> None:

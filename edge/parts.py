@@ -18,7 +18,7 @@ class Part:
 
     `failure` is NONE as long as the part may be scored; a part that failed has no picture any more, so that a long
     jam costs no memory. `epoch` is the state of the station under which the part was seen: it is scored only if
-    nothing has changed since (see `state.py`).
+    nothing has changed since (see `state.py`). A `challenge` part is a known one: its verdict never lets it pass.
     """
 
     number: int
@@ -33,6 +33,7 @@ class Part:
     image: ImageArray | None
     failure: ErrorCode = ErrorCode.NONE
     reason: str = ""
+    challenge: bool = False
 
     def __post_init__(self) -> None:
         if (self.image is None) == (self.failure is ErrorCode.NONE):
@@ -49,7 +50,13 @@ class Part:
 
 
 def part_of_frame(
-    frame: Frame, *, number: int, epoch: int, deadline_s: float, triggered_monotonic_s: float | None = None
+    frame: Frame,
+    *,
+    number: int,
+    epoch: int,
+    deadline_s: float,
+    triggered_monotonic_s: float | None = None,
+    challenge: bool = False,
 ) -> Part:
     """The part that a frame shows; its budget runs from its trigger, or from the exposure if it had none."""
     since_s = frame.captured_monotonic_s if triggered_monotonic_s is None else triggered_monotonic_s
@@ -64,4 +71,5 @@ def part_of_frame(
         deadline_monotonic_s=since_s + deadline_s,
         epoch=epoch,
         image=frame.image,
+        challenge=challenge,
     )

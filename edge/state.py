@@ -1,19 +1,23 @@
-"""The station's state machine after OPC 40100-1, and the snapshot that each batch is judged by. No thread, no clock.
+"""The station's state machine after OPC 40100-1, its alarms, and the snapshot that each batch is judged by. No thread.
 
 May import the contract and the detector. Every change counts the epoch on: a part is scored only if it was seen and is
 answered under one and the same epoch, so that nothing seen before a product change can get a verdict after it.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from edge.alarms import AlarmBoard
 from inspector.contract.codes import ErrorCode, StationMode, StationState
 from inspector.contract.messages import RecipeMessage, State
 from inspector.detection.detector import Detector
 
 NAME_LENGTH = 64
+FAULT = "station"
+"""Source of the alarms of the station as a whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,10 @@ class Snapshot:
     active: ActiveRecipe | None = None
     no_recipe: ErrorCode = ErrorCode.NO_RECIPE
     fault: ErrorCode = ErrorCode.NONE
+    hold: ErrorCode = ErrorCode.NONE
+    """Why no part may be accepted although all of them can be scored: a failed challenge."""
+    challenge: bool = False
+    """The parts that come now are known ones."""
 
     @property
     def st(self) -> StationState:
@@ -52,17 +60,19 @@ class Snapshot:
             return StationState.PREPARING
         if self.active is None:
             return StationState.INITIALIZED
-        return StationState.CONTINUOUS_EXECUTION if self.running else StationState.HALTED
+        halted = not self.running or (self.hold is not ErrorCode.NONE and not self.challenge)
+        return StationState.HALTED if halted else StationState.CONTINUOUS_EXECUTION
 
     @property
     def refusal(self) -> ErrorCode:
-        """Why no part can be scored now; NONE if parts can be."""
-        by_state = {
-            StationState.ERROR: self.fault,
-            StationState.INITIALIZED: self.no_recipe,
-            StationState.CONTINUOUS_EXECUTION: ErrorCode.NONE,
-        }
-        return by_state.get(self.st, ErrorCode.ABORTED)
+        """Why no part can be scored now; NONE if parts can be (while `hold` stands, known ones alone may be accepted)."""
+        if self.fault is not ErrorCode.NONE:
+            return self.fault
+        if self.starting or self.preparing:
+            return ErrorCode.ABORTED
+        if self.active is None:
+            return self.no_recipe
+        return ErrorCode.NONE if self.running else ErrorCode.ABORTED
 
 
 class Station:
@@ -74,7 +84,8 @@ class Station:
 
     def __init__(self, *, boot: int, mode: StationMode, window_ms: int, heartbeat_ms: int) -> None:
         self.boot = boot
-        self.mode = mode
+        self.alarms = AlarmBoard(time.time)
+        self._mode = mode
         self.announce: Callable[[], None] = lambda: None
         self._window_ms = window_ms
         self._heartbeat_ms = heartbeat_ms
@@ -84,6 +95,11 @@ class Station:
         self._lock = threading.RLock()
 
     @property
+    def mode(self) -> StationMode:
+        """What its verdicts are for."""
+        return StationMode.CHALLENGE if self._shown.challenge else self._mode
+
+    @property
     def snapshot(self) -> Snapshot:
         """What parts are judged by now."""
         return self._snapshot
@@ -91,6 +107,8 @@ class Station:
     def set_up(self, active: ActiveRecipe | None, reason: ErrorCode = ErrorCode.NO_RECIPE) -> None:
         """Starting is over: with a recipe, or without one for this reason."""
         self._change(starting=False, active=active, no_recipe=reason)
+        if active is None and reason is not ErrorCode.NO_RECIPE:
+            self.alarms.up(reason, "the active recipe cannot be used; select a product", FAULT)
 
     def prepare(self) -> None:
         """A product change is accepted: until it is done no part is scored."""
@@ -99,6 +117,7 @@ class Station:
     def activate(self, active: ActiveRecipe) -> None:
         """The new product is ready; from here on parts are judged by it."""
         self._change(preparing=False, active=active)
+        self.alarms.down(ErrorCode.FINGERPRINT_MISMATCH, FAULT)
 
     def abandon(self) -> None:
         """The product change failed: the old product goes on."""
@@ -108,15 +127,34 @@ class Station:
         """Inspect, or answer each part with NONE (503)."""
         self._change(running=running)
 
-    def fail(self, fault: ErrorCode) -> None:
+    def hold(self, err: ErrorCode) -> None:
+        """No part may be accepted for this reason; NONE releases the station."""
+        with self._lock:
+            if self._snapshot.hold is not err:
+                self._change(hold=err)
+
+    def challenge(self, on: bool) -> None:
+        """From here on the parts are known ones, or those of the production again."""
+        self._change(challenge=on)
+
+    def fail(self, fault: ErrorCode, text: str = "the station cannot give verdicts") -> None:
         """The station cannot give verdicts."""
         self._change(fault=fault)
+        self.alarms.up(fault, text, FAULT)
 
     def recover(self) -> None:
+        fault = self._snapshot.fault
         self._change(fault=ErrorCode.NONE)
+        self.alarms.down(fault, FAULT)
 
-    def set_camera(self, name: str, err: ErrorCode) -> None:
+    def set_camera(self, name: str, err: ErrorCode, problem: str = "") -> None:
         """What is wrong with a camera; shown to the PLC, while the other cameras go on."""
+        with self._lock:
+            known = self._cameras.get(name, ErrorCode.NONE)
+        if known is not err and known is not ErrorCode.NONE:
+            self.alarms.down(known, name)
+        if err is not ErrorCode.NONE:
+            self.alarms.up(err, problem or f"camera {name} has a fault", name)
         with self._lock:
             if self._cameras.get(name) is not err:
                 self._cameras[name] = err
@@ -127,9 +165,10 @@ class Station:
         """State and error for the PLC: an error, too, if no camera is left that works."""
         faults = [err for err in self._cameras.values() if err is not ErrorCode.NONE]
         st = self._shown.st
-        err = self._shown.fault or (faults[0] if faults else ErrorCode.NONE)
+        err = self._shown.fault or (faults[0] if faults else ErrorCode.NONE) or self._shown.hold
         if st is StationState.INITIALIZED and self._shown.no_recipe is not ErrorCode.NO_RECIPE:
             err = err or self._shown.no_recipe
+        err = err or self.alarms.first
         blind = bool(faults) and len(faults) == len(self._cameras)
         return (StationState.ERROR if blind and st.can_inspect else st), ErrorCode(err)
 

@@ -157,6 +157,14 @@ def judge(part: Part, inspection: Inspection | None, active: ActiveRecipe, *, no
     return scored
 
 
+def held(answer: Answer, hold: ErrorCode) -> Answer:
+    """The answer as it may leave a station that is held: NONE with the reason's code, for all but known parts."""
+    if hold is ErrorCode.NONE or answer.part.challenge or answer.err is not ErrorCode.NONE:
+        return answer
+    reason = "the station is held: no challenge has passed since one failed, or was due"
+    return replace(answer, verdict=Verdict.NONE, err=hold, reason=reason)
+
+
 def _image_size(part: Part) -> dict[str, list[int]]:
     """The size that regions are measured in; the row says it, the message need not."""
     return {} if part.image is None else {"image_size_px": [part.image.shape[1], part.image.shape[0]]}

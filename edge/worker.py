@@ -30,6 +30,7 @@ from edge.preparation import prepare_recipe
 from edge.publisher import Publisher
 from edge.recorder import Recorder
 from edge.state import ActiveRecipe, Station
+from edge.verification import Bench, Verification
 from inspector import __version__
 from inspector.config import Config
 from inspector.contract.codes import ErrorCode, StationMode
@@ -43,6 +44,7 @@ from inspector.types import Verdict
 log = logging.getLogger(__name__)
 
 WATCH_S = 0.2
+VERIFY_S = 1.0
 HUNG_S = 60.0
 """An inspection loop that has not come by for so long hangs; only a new process helps."""
 DRAIN_WITHOUT_BROKER_S = 10.0
@@ -77,6 +79,16 @@ class Worker:
         self._inbox = Inbox(config.batching.queue_size)
         deadline_s = config.batching.deadline_ms / 1000
         intake = Intake(self._station, self._deadlines, self._inbox, self._pulse, deadline_s)
+        verified = Bench(
+            station=self._station,
+            station_id=self._station_id,
+            writer=self._writer,
+            intake=intake,
+            data_path=config.data_path,
+            cameras=[camera.name for camera in config.cameras],
+            publish=lambda payload: self._link.publish(self._link.topics.suspect, payload, qos=1) is not None,
+        )
+        self._verification = Verification(config.challenge, verified)
         self._cameras = [
             CaptureThread(camera, intake, self._station, last_trigger=self._last_trigger(camera.name))
             for camera in config.cameras
@@ -93,11 +105,17 @@ class Worker:
                 pulse=self._pulse,
                 simulated_cameras=simulated,
                 most_part_s=deadline_s / 2,
+                observers=[self._verification.seen],
                 on_the_way=lambda: any(camera.waiting for camera in self._cameras),
             )
         )
-        self._housekeeping = Housekeeping(self._writer, self._station_id, config.data_path, config.images.max_saved)
-        targets = CommandTargets(self._station, self._station_id, self._cameras, self._writer, self._prepare)
+        jobs = [(self._verification.tick, VERIFY_S)]
+        self._housekeeping = Housekeeping(
+            self._writer, self._station_id, config.data_path, config.images.max_saved, jobs
+        )
+        targets = CommandTargets(
+            self._station, self._station_id, self._cameras, self._writer, self._prepare, self._verification
+        )
         self._desk = CommandDesk(self._link, self._announcer, targets)
         self._builder: Builder | None = None
         self._encoder: Encoder | None = None
@@ -143,6 +161,7 @@ class Worker:
         for camera in self._cameras:
             camera.start()
         stack.callback(self._stop_cameras)
+        stack.callback(self._verification.stop)
         self._become_ready()
         self._desk.start()
         stack.callback(self._desk.stop)
@@ -157,6 +176,7 @@ class Worker:
     def _become_ready(self) -> None:
         """Only with cameras that are open (or known not to be) and a tested recipe does the station say so."""
         active, reason = self._stored_recipe()
+        self._verification.tick()  # a challenge that failed before the restart holds the station from the start
         deadline = time.monotonic() + OPEN_PATIENCE_S
         for camera in self._cameras:
             camera.tried.wait(max(0.0, deadline - time.monotonic()))

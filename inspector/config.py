@@ -117,6 +117,23 @@ class MqttConfig(Section):
         return prefix
 
 
+class ChallengeConfig(Section):
+    """Known parts that prove that the station still finds what it must."""
+
+    every_h: Annotated[float, Field(ge=0, le=10_000)] = Field(
+        0.0, description="hours after which a challenge with parts must have passed, else alarm 701; 0 = none awaited"
+    )
+    overdue_holds: bool = Field(
+        False, description="an overdue challenge stops the station from accepting parts, as a failed one always does"
+    )
+    pictures_every_min: Annotated[float, Field(ge=0, le=100_000)] = Field(
+        0.0, description="minutes between challenges with the kept pictures of set 1, run by itself; 0 = never"
+    )
+    timeout_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        600.0, description="a challenge that takes longer is ended; parts that were not seen have failed"
+    )
+
+
 class DatabaseConfig(Section):
     """Where verdicts, products and history lie."""
 
@@ -157,6 +174,7 @@ class Config(Section):
     cameras: list[CameraConfig] = Field([CameraConfig()], min_length=1, max_length=16)
     batching: BatchingConfig = BatchingConfig()
     mqtt: MqttConfig = MqttConfig()
+    challenge: ChallengeConfig = ChallengeConfig()
     database: DatabaseConfig = DatabaseConfig()
     images: ImagesConfig = ImagesConfig()
     dashboard: DashboardConfig = DashboardConfig()

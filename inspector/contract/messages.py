@@ -270,6 +270,68 @@ class Detail(Message):
         return message
 
 
+class Alarm(BaseModel):
+    """One active alarm: its error code, where it is (a camera's name, or nothing), what it says, since when (UTC seconds).
+
+    `conf` is 1 once somebody has confirmed it; it stays as long as its cause does.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    err: U16
+    src: Annotated[str, Field(max_length=32)] = ""
+    txt: Annotated[str, Field(max_length=120)]
+    since: U32
+    conf: Annotated[int, Field(ge=0, le=1)] = 0
+
+
+class Alarms(Message):
+    """All active alarms of the station on `alarm`; `more` are those that found no room."""
+
+    limit_bytes: ClassVar[int] = 2048
+    canonical: ClassVar[bool] = False
+
+    boot: U16
+    alarms: list[Alarm] = []
+    more: U16 = 0
+
+    def fitted(self) -> "Alarms":
+        """Leave out the last alarms until the message fits, and say how many."""
+        message = self
+        while message.alarms and len(message._encoded()) > self.limit_bytes:
+            message = message.model_copy(update={"alarms": message.alarms[:-1], "more": message.more + 1})
+        return message
+
+
+class SuspectPart(BaseModel):
+    """A part that was accepted and whose verdict is in doubt."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    boot: U16
+    seq: Annotated[int, Field(ge=1, le=U32_MAX)]
+    trg: U32
+    part: Part = ""
+
+
+class Suspects(Message):
+    """Parts that passed since the last passed challenge, for the MES, on `suspect`; `page` of `pages`, both from 1.
+
+    `err` says why they are in doubt (701, 702), `ch` is the number of the challenge that failed, 0 if one is overdue.
+    """
+
+    limit_bytes: ClassVar[int] = 4096
+    canonical: ClassVar[bool] = False
+    parts_of_a_page: ClassVar[int] = 40
+
+    boot: U16
+    err: U16
+    ch: U32
+    page: Annotated[int, Field(ge=1, le=U16_MAX)]
+    pages: Annotated[int, Field(ge=1, le=U16_MAX)]
+    parts: Annotated[list[SuspectPart], Field(max_length=40)]
+
+
 class Ack(Message):
     """Answer to a command on `ack`; `lat` is ms since the command came."""
 
@@ -329,6 +391,23 @@ class Ping(CommandMessage):
     """Answer, and do nothing."""
 
 
+class Confirm(CommandMessage):
+    """Somebody has seen an alarm; `alarm` is its error code."""
+
+    alarm: Annotated[int, Field(ge=1, le=U16_MAX)]
+
+
+class ChallengeBegin(CommandMessage):
+    """The next parts are those of challenge set `set`; with `pic` 1 its kept pictures are inspected instead."""
+
+    set: Annotated[int, Field(ge=1, le=U16_MAX)] = 1
+    pic: Annotated[int, Field(ge=0, le=1)] = 0
+
+
+class ChallengeEnd(CommandMessage):
+    """The challenge is over; what was not seen has failed."""
+
+
 class Trigger(CommandMessage):
     """A part stands in front of the camera; `trg` is the PLC's counter."""
 
@@ -340,6 +419,9 @@ COMMANDS: Mapping[str, type[CommandMessage]] = {
     "select_recipe": SelectRecipe,
     "start": Start,
     "stop": Stop,
+    "confirm": Confirm,
+    "challenge_begin": ChallengeBegin,
+    "challenge_end": ChallengeEnd,
     "sync": Sync,
     "ping": Ping,
     "trigger": Trigger,

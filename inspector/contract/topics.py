@@ -21,6 +21,7 @@ KINDS = (
     "late",
     "stats",
     "alarm",
+    "suspect",
     "ack",
     "disp",
 )
@@ -77,6 +78,14 @@ class Topics:
     @property
     def late(self) -> str:
         return self.of("late")
+
+    @property
+    def alarm(self) -> str:
+        return self.of("alarm")
+
+    @property
+    def suspect(self) -> str:
+        return self.of("suspect")
 
     @property
     def ack(self) -> str:

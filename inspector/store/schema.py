@@ -283,6 +283,77 @@ class Command(Base):
     finished_at: Mapped[datetime | None]
 
 
+class ChallengeMember(Base):
+    """A part, or a kept picture of one, whose verdict is known: a golden good part or a known defect of a product.
+
+    `part` is the id that the physical part is triggered with (empty: parts come in the order of `position`). A member is
+    never changed, only retired.
+    """
+
+    __tablename__ = "challenge_members"
+    __table_args__ = (Index(None, "product_id", "set_no"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    product_id: Mapped[int] = mapped_column(ForeignKey("products.id"))
+    set_no: Mapped[int]  # u16, from 1
+    position: Mapped[int]
+    name: Mapped[str] = mapped_column(String(64))
+    expected: Mapped[str] = mapped_column(String(16))  # "good" or "defect"
+    kind: Mapped[str] = mapped_column(String(64), default="")
+    part: Mapped[str] = mapped_column(String(32), default="")
+    path: Mapped[str | None] = mapped_column(Text)  # of its picture below the data folder, if there is one
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(64), default="")
+    retired_at: Mapped[datetime | None]
+
+
+class ChallengeRun(Base):
+    """One challenge of a station: what was expected, what was seen, and whether it passed.
+
+    `after_inspection_id` is the last verdict before it began. A failed one holds the station until another one passes or an
+    engineer says why not (`override_reason`, audited).
+    """
+
+    __tablename__ = "challenges"
+    __table_args__ = (Index(None, "station_id", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    station_id: Mapped[int] = mapped_column(ForeignKey("stations.id"))
+    recipe_id: Mapped[int] = mapped_column(ForeignKey("recipes.id"))
+    set_no: Mapped[int]
+    mode: Mapped[str] = mapped_column(String(16))  # "parts" or "pictures"
+    result: Mapped[str] = mapped_column(String(16))  # "running", "passed", "failed", "aborted"
+    reason: Mapped[str] = mapped_column(Text, default="")
+    members: Mapped[list[dict[str, Any]]] = mapped_column(JSON, server_default=text("'[]'"))
+    after_inspection_id: Mapped[int] = mapped_column(BigInteger, default=0)
+    began_at: Mapped[datetime]
+    began_by: Mapped[str] = mapped_column(String(64), default="")
+    ended_at: Mapped[datetime | None]
+    override_reason: Mapped[str] = mapped_column(Text, default="")
+    override_by: Mapped[str] = mapped_column(String(64), default="")
+    recipe: Mapped[Recipe] = relationship()
+
+
+class DriftPoint(Base):
+    """How the last parts of a station compared with those that its recipe was calibrated with; one row per some parts.
+
+    `err` is 0 or the code of the alarm that was up, `cause` what is said to people; `measures` see `inspector.drift`.
+    """
+
+    __tablename__ = "drift_points"
+    __table_args__ = (Index(None, "station_id", "at"),)
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    station_id: Mapped[int] = mapped_column(ForeignKey("stations.id"))
+    recipe_id: Mapped[int] = mapped_column(ForeignKey("recipes.id"))
+    at: Mapped[datetime]
+    parts: Mapped[int]
+    p_mean: Mapped[float | None]
+    err: Mapped[int] = mapped_column(default=0)
+    cause: Mapped[str] = mapped_column(Text, default="")
+    measures: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
 class Audit(Base):
     """Who did what, append-only."""
 

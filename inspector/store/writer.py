@@ -55,9 +55,11 @@ class StoreWriter:
             raise StoreError(f"the database did not answer within {timeout_s:g} s") from error
         return answer
 
-    def post(self, work: Work) -> None:
-        """Run `work` some time; a failure is logged and counted."""
-        self._queue.put((NORMAL, next(self._order), work, Future()))
+    def post(self, work: Work) -> "Future[Any]":
+        """Run `work` some time; a failure is logged and counted, and the future has it."""
+        done: Future[Any] = Future()
+        self._queue.put((NORMAL, next(self._order), work, done))
+        return done
 
     @property
     def waiting(self) -> int:
