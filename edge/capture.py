@@ -24,6 +24,7 @@ from inspector.config import CameraConfig
 from inspector.contract.codes import ErrorCode
 from inspector.contract.link import backoff_s
 from inspector.contract.messages import sanitise_part
+from inspector.drift import Measures
 from inspector.errors import CameraError, CameraLostError, CameraTimeoutError
 from inspector.types import Frame
 
@@ -54,12 +55,13 @@ class Intake:
         self._frame(frame, None, challenge=True)
 
     def _frame(self, frame: Frame, triggered_monotonic_s: float | None, *, challenge: bool) -> None:
-        epoch = self._station.snapshot.epoch
+        epoch, measures = self._station.snapshot.epoch, Measures.of(frame.image)
         self._put(
             lambda number: part_of_frame(
                 frame,
                 number=number,
                 epoch=epoch,
+                measures=measures,
                 deadline_s=self._deadline_s,
                 triggered_monotonic_s=triggered_monotonic_s,
                 challenge=challenge,

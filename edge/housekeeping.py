@@ -6,12 +6,13 @@ again.
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from inspector.store import queries
+from inspector.store import drift, queries
 from inspector.store.schema import InspectionRow
 from inspector.store.writer import StoreWriter
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 RETENTION_S = 60
 CHECKPOINT_S = 300
 CHUNK = 200
+DRIFT_S = 3600
+DRIFT_KEPT = timedelta(days=90)
 
 
 class Housekeeping:
@@ -39,7 +42,11 @@ class Housekeeping:
         self._data_path = data_path
         self._max_saved = max_saved
         self._scheduler = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
-        own = ((self.remove_old_pictures, RETENTION_S), (writer.store.checkpoint, CHECKPOINT_S))
+        own = (
+            (self.remove_old_pictures, RETENTION_S),
+            (writer.store.checkpoint, CHECKPOINT_S),
+            (self.remove_old_drift, DRIFT_S),
+        )
         for job, seconds in (*own, *jobs):
             self._scheduler.add_job(partial(_guarded, job), "interval", seconds=seconds, name=job.__name__)
 
@@ -60,6 +67,11 @@ class Housekeeping:
                 return removed
             self._remove(rows)
             removed += len(rows)
+
+    def remove_old_drift(self) -> None:
+        """Points of the drift chart go after a quarter of a year."""
+        before = datetime.now(UTC) - DRIFT_KEPT
+        self._writer.call(lambda session: drift.remove_points(session, before))
 
     def _remove(self, rows: list[InspectionRow]) -> None:
         for row in rows:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from inspector.contract.codes import ErrorCode
 from inspector.contract.messages import sanitise_part
+from inspector.drift import Measures
 from inspector.types import Frame, ImageArray
 
 
@@ -19,6 +20,7 @@ class Part:
     `failure` is NONE as long as the part may be scored; a part that failed has no picture any more, so that a long
     jam costs no memory. `epoch` is the state of the station under which the part was seen: it is scored only if
     nothing has changed since (see `state.py`). A `challenge` part is a known one: its verdict never lets it pass.
+    `measures` are those of its picture.
     """
 
     number: int
@@ -34,6 +36,7 @@ class Part:
     failure: ErrorCode = ErrorCode.NONE
     reason: str = ""
     challenge: bool = False
+    measures: Measures | None = None
 
     def __post_init__(self) -> None:
         if (self.image is None) == (self.failure is ErrorCode.NONE):
@@ -57,6 +60,7 @@ def part_of_frame(
     deadline_s: float,
     triggered_monotonic_s: float | None = None,
     challenge: bool = False,
+    measures: Measures | None = None,
 ) -> Part:
     """The part that a frame shows; its budget runs from its trigger, or from the exposure if it had none."""
     since_s = frame.captured_monotonic_s if triggered_monotonic_s is None else triggered_monotonic_s
@@ -72,4 +76,5 @@ def part_of_frame(
         epoch=epoch,
         image=frame.image,
         challenge=challenge,
+        measures=measures,
     )

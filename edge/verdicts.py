@@ -17,6 +17,8 @@ from inspector.types import Inspection, Region, Verdict
 
 REASON_LENGTH = 200
 NO_FLAG = Flag(0)
+BLIND = {"dark": ErrorCode.TOO_DARK, "saturated": ErrorCode.SATURATED, "blurred": ErrorCode.BLURRED}
+"""Code of each reason for which `Looks.refusal` refuses a picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,12 +150,19 @@ def judge(part: Part, inspection: Inspection | None, active: ActiveRecipe, *, no
     if inspection is None:
         return Answer(part, Verdict.NONE, ErrorCode.INTERNAL, "the detector failed on this picture", active=active)
     scored = Answer(part, inspection.verdict, ErrorCode.NONE, active=active, inspection=inspection)
+    looks = active.detector.looks
+    blind = "" if part.measures is None else looks.refusal(part.measures)
+    if blind:
+        reason = f"nothing can be seen: the picture is {blind}, unlike all references"
+        return replace(scored, verdict=Verdict.NONE, err=BLIND[blind], reason=reason)
     finite = isfinite(inspection.score) and isfinite(inspection.threshold)
     if inspection.verdict is Verdict.NONE or not finite:
         return replace(scored, verdict=Verdict.NONE, err=ErrorCode.INTERNAL, reason="the score is not a finite number")
     if now_monotonic_s > part.deadline_monotonic_s:
         late = "the score came after the part's budget was over"
         return replace(scored, verdict=Verdict.NONE, err=ErrorCode.DEADLINE_MISSED, reason=late, flags=Flag.LATE)
+    if inspection.verdict is Verdict.NG and inspection.novelty > looks.wrong_novelty:
+        return replace(scored, err=ErrorCode.WRONG_PRODUCT, reason="the part looks like none of the references")
     return scored
 
 

@@ -21,6 +21,7 @@ from edge.builder import Builder
 from edge.capture import CaptureThread, Intake
 from edge.commands import CommandDesk, CommandTargets
 from edge.deadlines import Deadlines
+from edge.drift import DriftWatch
 from edge.housekeeping import Housekeeping
 from edge.inference import Inference, VerdictPath
 from edge.ledger import Ledger
@@ -89,6 +90,7 @@ class Worker:
             publish=lambda payload: self._link.publish(self._link.topics.suspect, payload, qos=1) is not None,
         )
         self._verification = Verification(config.challenge, verified)
+        self._drift = DriftWatch(self._writer, self._station, self._station_id)
         self._cameras = [
             CaptureThread(camera, intake, self._station, last_trigger=self._last_trigger(camera.name))
             for camera in config.cameras
@@ -105,7 +107,7 @@ class Worker:
                 pulse=self._pulse,
                 simulated_cameras=simulated,
                 most_part_s=deadline_s / 2,
-                observers=[self._verification.seen],
+                observers=[self._verification.seen, self._drift.seen],
                 on_the_way=lambda: any(camera.waiting for camera in self._cameras),
             )
         )
@@ -151,6 +153,8 @@ class Worker:
         stack.callback(self._publisher.stop)
         self._recorder.start()
         stack.callback(self._recorder.stop)
+        self._drift.start()
+        stack.callback(self._drift.stop)
         self._housekeeping.start()
         stack.callback(self._housekeeping.stop)
         self._builder = Builder(self._writer, self._station_id, self._config.data_path, encoder)

@@ -135,7 +135,7 @@ class Inspection:
     """What the detector says of one picture: exact numbers, the verdict they lead to, and where to look.
 
     `score` and `threshold` are raw (higher is worse); `anomaly_map` is `[S, S]` float32; `contributions` is what each
-    branch adds to the score.
+    branch adds to the score; `novelty` is how unlike the whole picture is to all references (1 − cosine, from 0).
     """
 
     score: float
@@ -145,6 +145,7 @@ class Inspection:
     anomaly_map: MapArray
     regions: tuple[Region, ...] = field(default=())
     contributions: dict[str, float] = field(default_factory=dict)
+    novelty: float = 0.0
 
     def __post_init__(self) -> None:
         if self.anomaly_map.ndim != 2 or self.anomaly_map.dtype != np.float32:

@@ -19,6 +19,7 @@ class ErrorCode(IntEnum):
     SATURATED = 202
     BLURRED = 203
     LIGHT_DRIFT = 204
+    SCORE_DRIFT = 205
     PART_NOT_FOUND = 301
     CAMERA_MOVED = 303
     NO_RECIPE = 401

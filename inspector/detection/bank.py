@@ -14,6 +14,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -23,13 +24,16 @@ from torch.nn import functional as fn
 from inspector.detection.encoder import Encoder
 from inspector.detection.golden import Golden
 from inspector.detection.lessons import Lesson, Subject
+from inspector.detection.novelty import among, features
+from inspector.drift import Looks, Measures, thumbnail
 from inspector.errors import BankCorruptError, BankError, BankMismatchError, ImageError
 from inspector.images import decode_image, encode_png
 from inspector.types import Calibration, ImageArray
 
-FORMAT = 3
+FORMAT = 4
 TENSORS, MANIFEST, GOLDEN = "bank.safetensors", "manifest.json", "golden.png"
 GLOBAL = "global"
+USUAL = "usual"
 ENCODE_BATCH = 8
 ADVICE = "Build the product again from its references."
 
@@ -67,7 +71,8 @@ class ResidualBank:
     """Tokens of K references: one `[K, N_l, D_l]` per tap, and `global_tokens` `[K, D]` or None without text.
 
     `pixel_threshold` is the raw level of the anomaly map that normal pictures stay below; `golden` the picture that
-    must score the same on the line.
+    must score the same on the line. `measures` are those of the references' pictures, `usual` `[128, 128]` is the mean of
+    their thumbnails.
     """
 
     taps: tuple[Tensor, ...]
@@ -75,10 +80,17 @@ class ResidualBank:
     references: tuple[Reference, ...]
     made_by: MadeBy
     created_at: datetime
+    measures: tuple[Measures, ...]
+    usual: Tensor
     calibration: Calibration | None = None
     pixel_threshold: float | None = None
     golden: Golden | None = None
     lessons: tuple[Lesson, ...] = ()
+
+    @property
+    def looks(self) -> Looks:
+        """What the references look like, for drift and for pictures in which nothing can be seen."""
+        return Looks(self.measures, among(features(self.taps)))
 
     @property
     def bytes_per_reference(self) -> int:
@@ -131,6 +143,8 @@ class ResidualBank:
             references=tuple(Reference(name, sha) for name, sha in zip(names, hashes, strict=True)),
             made_by=MadeBy.of(encoder),
             created_at=datetime.now(UTC),
+            measures=tuple(Measures.of(image) for image in images),
+            usual=torch.from_numpy(np.mean([thumbnail(image) for image in images], axis=0, dtype=np.float32)),
         )
 
     def without(self, index: int) -> "ResidualBank":
@@ -141,6 +155,7 @@ class ResidualBank:
             taps=tuple(tap[keep] for tap in self.taps),
             global_tokens=None if self.global_tokens is None else self.global_tokens[keep],
             references=tuple(self.references[number] for number in keep),
+            measures=tuple(self.measures[number] for number in keep),
         )
 
     @property
@@ -161,6 +176,7 @@ class ResidualBank:
         tensors = {f"tap{number}": tap.cpu().contiguous() for number, tap in enumerate(self.taps)}
         if self.global_tokens is not None:
             tensors[GLOBAL] = self.global_tokens.cpu().contiguous()
+        tensors[USUAL] = self.usual
         for number, lesson in enumerate(self.lessons):
             for tap, direction in enumerate(lesson.directions):
                 tensors[f"lesson{number}.{tap}"] = direction.cpu().contiguous()
@@ -200,6 +216,7 @@ class ResidualBank:
             "created_at": self.created_at.isoformat(),
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "pixel_threshold": self.pixel_threshold,
+            "measures": [asdict(one) for one in self.measures],
             "lessons": [
                 {"label": one.label, "subject": one.subject, "region": one.region, "floors": one.floors}
                 for one in self.lessons
@@ -310,6 +327,8 @@ def _from_manifest(manifest: dict[str, Any], tensors: dict[str, Tensor], golden:
         references=references,
         made_by=made_by,
         created_at=datetime.fromisoformat(manifest["created_at"]),
+        measures=tuple(Measures(**one) for one in manifest["measures"]),
+        usual=tensors[USUAL],
         calibration=_calibration_of(manifest),
         pixel_threshold=pixel_threshold,
         lessons=_lessons(manifest.get("lessons", []), tensors, len(made_by.taps)),

@@ -18,6 +18,7 @@ from inspector.detection.encoder import Encoder
 from inspector.detection.explanation import explain
 from inspector.detection.golden import Golden, check_golden, golden_picture
 from inspector.detection.matching import ReferencePatches, matched_residuals, prepared
+from inspector.detection.novelty import features, novelty
 from inspector.detection.regions import find_regions
 from inspector.detection.towers import Tokens
 from inspector.detection.variations import variations
@@ -49,6 +50,9 @@ class Detector:
         self.encoder = encoder
         self.bank = bank
         self._references = _prepared(encoder, bank)
+        self._features = features(bank.taps)
+        self.looks = bank.looks
+        """What the references look like."""
         self.calibration: Calibration = bank.calibration
         self._pixel_threshold: float = bank.pixel_threshold
         self.mutual: tuple[Mutual, ...] = ()
@@ -125,6 +129,8 @@ class Detector:
         scores = _score(self.encoder, self.bank, self._references, tokens)
         values = {name: value.tolist() for name, value in scores.parts.items()}
         images, maps = scores.image.tolist(), scores.maps.cpu().numpy()
+        with torch.inference_mode():
+            novel = novelty(features(tokens.taps), self._features).tolist()
         inspections = []
         for place, size_hw in enumerate(sizes_hw):
             finite = isfinite(images[place]) and bool(np.isfinite(maps[place]).all())
@@ -137,7 +143,11 @@ class Detector:
                 regions = tuple(self._with_matches(region, rows, size_hw) for region in regions)
             parts = ScoreParts(**{name: value[place] for name, value in values.items()})
             contributions = parts.contributions(scores.residual_weight)
-            inspections.append(Inspection(score, self.threshold, verdict, parts, maps[place], regions, contributions))
+            inspections.append(
+                Inspection(
+                    score, self.threshold, verdict, parts, maps[place], regions, contributions, novelty=novel[place]
+                )
+            )
         return inspections
 
     def recalibrated(self, scores: Sequence[float], *, target: float | None = None, grey: float = 0.0) -> "Detector":

@@ -208,7 +208,11 @@ def test_the_time_of_exposure_is_cut_not_rounded() -> None:
 
 
 def test_each_command_reads_back_what_it_writes() -> None:
-    fields: dict[str, dict[str, Any]] = {"select_recipe": {"rcp": 3, "rev": 2}, "trigger": {"trg": 5, "part": "A1"}, "confirm": {"alarm": 204}}
+    fields: dict[str, dict[str, Any]] = {
+        "select_recipe": {"rcp": 3, "rev": 2},
+        "trigger": {"trg": 5, "part": "A1"},
+        "confirm": {"alarm": 204},
+    }
     for name, model in COMMANDS.items():
         message = model(cid=U32_MAX, **fields.get(name, {}))
         assert read_command(name, message.to_json(), retained=False) == message

@@ -10,6 +10,7 @@ import numpy as np
 
 from edge.state import ActiveRecipe
 from inspector.detection.golden import Golden, check_golden
+from inspector.drift import Looks, Measures
 from inspector.types import Calibration, ImageArray, Inspection, ScoreParts, Verdict
 
 THRESHOLD = 1.0
@@ -19,6 +20,10 @@ IMAGE = np.zeros((20, 30, 3), np.uint8)
 def inspection(score: float) -> Inspection:
     verdict = Verdict.NONE if not isfinite(score) else Verdict.OK if score < THRESHOLD else Verdict.NG
     return Inspection(score, THRESHOLD, verdict, ScoreParts(visual_map=score), np.zeros((4, 4), np.float32))
+
+
+ANYTHING = Looks((Measures(level=0.0, contrast=0.0, detail=0.0, clipped=1.0, cast=0.0),), ())
+"""Looks of references that no picture is too dark, too bright or too soft for."""
 
 
 @dataclass
@@ -36,6 +41,7 @@ class StubDetector:
     threshold: float = THRESHOLD
     pixel_threshold: float = THRESHOLD
     encoder: _Encoder = field(default_factory=_Encoder)
+    looks: Looks = ANYTHING
 
     def inspect(self, images: Sequence[ImageArray]) -> list[Inspection]:
         self.batches.append(len(images))
