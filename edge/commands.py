@@ -78,13 +78,18 @@ class _Memory:
 
 @dataclass(frozen=True, eq=False)
 class CommandTargets:
-    """What commands act on. `prepare` makes a recipe ready, or raises InspectorError."""
+    """What commands act on.
+
+    `prepare` makes a recipe ready, or raises InspectorError; `approve` gives how many confirmed defects of its product it
+    would let pass.
+    """
 
     station: Station
     station_id: int
     cameras: Sequence[CaptureThread]
     writer: StoreWriter
     prepare: Callable[[int], ActiveRecipe]
+    approve: Callable[[ActiveRecipe], int]
     verification: Verification
 
 
@@ -99,7 +104,7 @@ class CommandDesk:
         self._writer = targets.writer
         self._store: Store = targets.writer.store
         self._station_id = targets.station_id
-        self._prepare = targets.prepare
+        self._targets = targets
         self._verification = targets.verification
         self._received = link.listen(Received)
         self._memory: OrderedDict[int, _Memory] = OrderedDict()
@@ -260,7 +265,12 @@ class CommandDesk:
 
     def _change_product(self, order: Order, recipe_id: int) -> AckCode:
         try:
-            active = self._prepare(recipe_id)
+            active = self._targets.prepare(recipe_id)
+            if escapes := self._targets.approve(active):
+                self.last_error = f"{active.name} revision {active.rev} would let {escapes} confirmed defects pass"
+                log.error("%s", self.last_error)
+                self._station.abandon()
+                return AckCode.NOT_APPROVED
             now = datetime.now(UTC)
 
             def store(session: Session) -> None:

@@ -60,7 +60,7 @@ class Statement:
             rcp=0 if answer.active is None else answer.active.rcp,
             rev=0 if answer.active is None else answer.active.rev,
             scr=scale_score(score, threshold),
-            roi=0,
+            roi=self._roi,
             lat=0,
             ts=ts,
             ms=ms,
@@ -118,7 +118,7 @@ class Statement:
             recipe_id=None if answer.active is None else answer.active.recipe_id,
             score=score,
             threshold=threshold,
-            roi=0,
+            roi=self._roi,
             latency_ms=max(0.0, (now_monotonic_s - part.captured_monotonic_s) * 1000),
             captured_at=part.captured_at,
             detail=detail.model_dump(mode="json") | _image_size(part),
@@ -131,6 +131,16 @@ class Statement:
         reason = "the verdict could not be stored"
         failed = replace(self.answer, verdict=Verdict.NONE, err=ErrorCode.STORAGE, reason=reason)
         return replace(self, answer=failed)
+
+    @property
+    def _roi(self) -> int:
+        """Regions of interest that are over the threshold; none where the part has no score that counts."""
+        inspection = self.answer.inspection
+        return (
+            0
+            if inspection is None or self.answer.verdict not in (Verdict.NG, Verdict.UNDECIDED)
+            else inspection.roi_mask
+        )
 
     @property
     def _numbers(self) -> tuple[float | None, float | None]:

@@ -37,6 +37,7 @@ from inspector.config import Config
 from inspector.contract.codes import ErrorCode, StationMode
 from inspector.detection.encoder import Encoder, load_encoder
 from inspector.errors import InspectorError, StationError, StoreError
+from inspector.recipes import try_newer_defects
 from inspector.store import journal, queries, stations
 from inspector.store.engine import Store
 from inspector.store.writer import StoreWriter
@@ -116,7 +117,13 @@ class Worker:
             self._writer, self._station_id, config.data_path, config.images.max_saved, jobs
         )
         targets = CommandTargets(
-            self._station, self._station_id, self._cameras, self._writer, self._prepare, self._verification
+            station=self._station,
+            station_id=self._station_id,
+            cameras=self._cameras,
+            writer=self._writer,
+            prepare=self._prepare,
+            approve=self._approve,
+            verification=self._verification,
         )
         self._desk = CommandDesk(self._link, self._announcer, targets)
         self._builder: Builder | None = None
@@ -176,6 +183,9 @@ class Worker:
             raise StationError("the encoder is not loaded yet")
         max_batch = self._config.batching.max_batch
         return prepare_recipe(self._store, self._config.data_path, recipe_id, self._encoder, max_batch)
+
+    def _approve(self, active: ActiveRecipe) -> int:
+        return try_newer_defects(self._writer, self._config.data_path, active.recipe_id, active.detector)
 
     def _become_ready(self) -> None:
         """Only with cameras that are open (or known not to be) and a tested recipe does the station say so."""

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from inspector.detection.bank import ResidualBank
 from inspector.detection.calibration import relative_spread
 from inspector.detection.detector import Detector, Progress
@@ -72,6 +74,7 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
         progress=lambda done, message: tell(0.7 * done, message),
         prior=relative_spread(_calibrations_of_others(writer.store, data_path, recipe_id, encoder)),
         taught=[_marked(data_path, label) for label in teachers],
+        rois=wish.rois,
     )
     findings = [*check_pictures(images, names), *check_scores(detector.mutual)]
     tell(0.7, "scoring the confirmed good parts")
@@ -81,17 +84,14 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
     report = {
         "confirmed_good": len(good),
         "confirmed_defects": len(defects),
+        "labels_until": max((label.id for label in said), default=0),
         "lessons": [{"label": label.id, "picture": label.name, "lesson": label.lesson} for label in teachers],
         "good_not_accepted": [
             {"label": label.id, "picture": label.name, "score": inspection.score}
             for label, inspection in scored
             if inspection.score >= detector.threshold
         ],
-        "escapes": [
-            {"label": label.id, "picture": label.name, "kind": label.kind, "score": inspection.score}
-            for label, inspection in _scored(detector, data_path, defects)
-            if inspection.verdict is Verdict.OK
-        ],
+        "escapes": _escapes(detector, data_path, defects),
     }
     tell(0.9, "comparing with the last parts")
     report |= _flips(detector, data_path, last)
@@ -115,15 +115,15 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
     writer.call(finish)
 
 
-def _calibrated(detector: Detector, scores: Sequence[float], wish: dict[str, float | None]) -> Detector:
+def _calibrated(detector: Detector, scores: Sequence[float], wish: products.Wish) -> Detector:
     """With the step of calibration that the confirmed good parts support; each counts, an unusual one too.
 
     Raises:
         CalibrationError: they do not support what is wished.
     """
     if len(scores) >= MIN_CONFIRMED:
-        return detector.recalibrated(scores, target=wish["target"], grey=wish["grey"] or 0.0)
-    if wish["target"] is not None or wish["grey"]:
+        return detector.recalibrated(scores, target=wish.target, grey=wish.grey)
+    if wish.target is not None or wish.grey:
         raise CalibrationError(
             f"a wished rate of false rejects, or an undecided zone, needs at least {MIN_CONFIRMED} confirmed good parts "
             f"beside the references, but there are {len(scores)}"
@@ -156,6 +156,37 @@ def _scored(detector: Detector, data_path: Path, said: Sequence[Label]) -> list[
         if inspection.verdict is Verdict.NONE:
             raise CalibrationError(f"the labelled picture {label.name} cannot be scored; look at {label.path}")
     return found
+
+
+def _escapes(detector: Detector, data_path: Path, defects: Sequence[Label]) -> list[dict[str, Any]]:
+    """The confirmed defects that the detector lets pass."""
+    return [
+        {"label": label.id, "picture": label.name, "kind": label.kind, "score": inspection.score}
+        for label, inspection in _scored(detector, data_path, defects)
+        if inspection.verdict is Verdict.OK
+    ]
+
+
+def newer_defects(session: Session, recipe: Recipe) -> list[Label]:
+    """Defects of the product that were confirmed after this revision was built; none if its gate was overridden."""
+    if recipe.report.get("override"):
+        return []
+    known = int(recipe.report.get("labels_until", 0))
+    return [label for label in labels.current(session, recipe.product_id, (labels.DEFECT,)) if label.id > known]
+
+
+def try_newer_defects(writer: StoreWriter, data_path: Path, recipe_id: int, detector: Detector) -> int:
+    """Try a revision against the defects that were confirmed after it was built; gives how many it lets pass.
+
+    They are added to what the build saw, so that pages and commands show them and the revision is not activated: a
+    rollback must not bring back what people have meanwhile found to escape.
+    """
+    with writer.store.read() as session:
+        newer = newer_defects(session, products.get_recipe(session, recipe_id))
+    found = _escapes(detector, data_path, newer)
+    if found:
+        writer.call(lambda session: products.add_escapes(session, recipe_id, found))
+    return len(found)
 
 
 def _flips(detector: Detector, data_path: Path, last: Sequence[InspectionRow]) -> dict[str, Any]:

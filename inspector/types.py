@@ -8,10 +8,12 @@ Letters of array and tensor shapes, used everywhere in this project:
     H W pixels of the camera's image
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from math import inf, isfinite
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +65,43 @@ class Frame:
 
 Box = tuple[float, float, float, float]
 """Left, top, width and height as fractions of a picture's width and height."""
+
+
+MAX_ROIS = 16
+"""One bit each in the contract's `roi`."""
+
+
+@dataclass(frozen=True)
+class Roi:
+    """A region of interest: where a part is inspected, or where it is not.
+
+    `sensitivity` 2 finds half as much of a defect there as 1 does, at the price of the others; it has no meaning where
+    nothing is `inspected`.
+    """
+
+    name: str
+    box: Box
+    sensitivity: float = 1.0
+    inspected: bool = True
+
+    def __post_init__(self) -> None:
+        left, top, width, height = self.box
+        if not (0 <= left < 1 and 0 <= top < 1 and 0 < width <= 1 - left + 1e-9 and 0 < height <= 1 - top + 1e-9):
+            raise ValueError(f"region {self.name!r} must lie in the picture, as fractions of it, but is {self.box}")
+        if not 1 <= len(self.name) <= 32:
+            raise ValueError(f"the name of a region must have 1 to 32 characters, but is {self.name!r}")
+        if not 0.1 <= self.sensitivity <= 10.0:
+            raise ValueError(f"sensitivity of region {self.name!r} must be 0.1 to 10, but is {self.sensitivity}")
+
+
+def roi_of(record: Mapping[str, Any]) -> Roi:
+    """A region of interest from its stored record.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not one.
+    """
+    left, top, width, height = (float(side) for side in record["box"])
+    return Roi(str(record["name"]), (left, top, width, height), float(record["sensitivity"]), bool(record["inspected"]))
 
 
 @dataclass(frozen=True)
@@ -136,6 +175,7 @@ class Inspection:
 
     `score` and `threshold` are raw (higher is worse); `anomaly_map` is `[S, S]` float32; `contributions` is what each
     branch adds to the score; `novelty` is how unlike the whole picture is to all references (1 − cosine, from 0).
+    `rois` is the score of each inspected region of interest as a share of the threshold; empty without any.
     """
 
     score: float
@@ -146,6 +186,12 @@ class Inspection:
     regions: tuple[Region, ...] = field(default=())
     contributions: dict[str, float] = field(default_factory=dict)
     novelty: float = 0.0
+    rois: tuple[float, ...] = ()
+
+    @property
+    def roi_mask(self) -> int:
+        """Bit n is set where region of interest n is over the threshold."""
+        return sum(1 << bit for bit, ratio in enumerate(self.rois) if ratio >= 1.0)
 
     def __post_init__(self) -> None:
         if self.anomaly_map.ndim != 2 or self.anomaly_map.dtype != np.float32:

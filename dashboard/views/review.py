@@ -5,18 +5,18 @@ and map (blind), so that the eye decides and not the machine. Each label is a ro
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import streamlit as st
 
-from dashboard import data, pictures, tiles, what_if, words
+from dashboard import data, pictures, revisions, tiles, what_if, words
 from dashboard.context import WHO, Dashboard, dashboard, local_zone, told, utc_now
 from inspector.errors import UsageError
 from inspector.images import read_image
 from inspector.promises import MIN_CONFIRMED
 from inspector.store import labels, products
 from inspector.store.schema import InspectionRow, Label, RegionRow
-from inspector.store.stations import ensure_station
-from inspector.types import ImageArray, Verdict, promise_words
+from inspector.types import Verdict, promise_words
 
 SIDE_PX = 900
 SKIPPED, LAST, AGAIN = "review:skipped", "review:last", "review:again"
@@ -239,7 +239,7 @@ def _teach(plant: Dashboard, inspection_id: int, said: labels.Said) -> None:
     with told():
         row = data.inspection(plant.store, inspection_id)
         if row.recipe is not None:
-            _request(plant, row.recipe.product.name, [], None)
+            revisions.request(plant, row.recipe.product.name)
 
 
 def _region_box(one: RegionRow, size_px: Sequence[int]) -> tuple[float, float, float, float]:
@@ -259,31 +259,7 @@ def _add_reference(plant: Dashboard, inspection_id: int) -> None:
         if row.image_path is None or row.recipe is None:
             raise UsageError("this part has no picture any more, so it cannot become a reference")
         name = row.image_path.rsplit("/", 1)[-1]
-        _request(plant, row.recipe.product.name, [(name, read_image(plant.data_path / row.image_path))], None)
-
-
-def _request(
-    plant: Dashboard, product: str, more: list[tuple[str, ImageArray]], wish: dict[str, float | None] | None
-) -> None:
-    """A new revision from the references of the newest one and `more`."""
-    with plant.store.read() as session:
-        newest = products.find_recipe(session, products.find_product(session, product).rcp)
-        kept = [] if newest is None else [(one.name, one.path) for one in newest.references]
-    images = [(name, read_image(plant.data_path / path)) for name, path in kept]
-    with plant.store.write() as session:
-        station = ensure_station(session, plant.station)
-        recipe = products.request_recipe(
-            session,
-            plant.data_path,
-            product,
-            [*images, *more],
-            station_id=station.id,
-            who=WHO,
-            now=utc_now(),
-            wish=wish,
-        )
-        rev = recipe.rev
-    st.toast(f"{product}, revision {rev} is being built; look at it on the Products page", icon=":material/build:")
+        revisions.request(plant, row.recipe.product.name, [(name, read_image(plant.data_path / row.image_path))])
 
 
 def _what_it_says(plant: Dashboard) -> None:
@@ -362,4 +338,4 @@ def _recalibration(plant: Dashboard, active: data.RecipeView, seen: data.Reviewe
 
 def _recalibrate(plant: Dashboard, product: str, target: float | None, grey: float) -> None:
     with told():
-        _request(plant, product, [], {"target": target, "grey": grey})
+        revisions.request(plant, product, [], lambda wish: replace(wish, target=target, grey=grey))

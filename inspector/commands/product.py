@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,11 +19,11 @@ from rich.table import Table
 from inspector.commands.options import ConfigOption, JsonOption
 from inspector.config import Config, load_config
 from inspector.contract.codes import AckCode
-from inspector.errors import NotApprovedError, NotFoundError, StationError
+from inspector.errors import NotApprovedError, NotFoundError, StationError, UsageError
 from inspector.store import commands, engine, labels, products, stations
 from inspector.store.engine import Store
 from inspector.store.schema import Product, Recipe
-from inspector.types import ImageArray, promise_words
+from inspector.types import ImageArray, Roi, promise_words
 
 ANSWER_TIMEOUT_S = 60.0
 SHOWN_ESCAPES = 5
@@ -69,6 +70,14 @@ def recalibrate(
     grey: Annotated[
         float | None, typer.Option(min=0.0, help="Width of the undecided zone, in spreads of the good parts' scores.")
     ] = None,
+    roi: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Region of interest as NAME=left,top,width,height (fractions of the picture), with *2 behind it twice as "
+            "sensitive, with a leading - one to leave out; once for each, they replace those of before."
+        ),
+    ] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Inspect the whole picture again.")] = False,
     activate_it: Annotated[bool, typer.Option("--activate", help="Make it the station's product at once.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -79,6 +88,8 @@ def recalibrate(
     confidence. A wished rate that they cannot support is refused with the number that would.
 
     Example: `inspector product recalibrate bracket --good run-in/ --false-rejects 0.02 --activate`
+
+    Example: `inspector product recalibrate bracket --roi thread=0.4,0.1,0.2,0.3*2 --roi -label=0,0.8,1,0.2`
     """
     from inspector.images import list_images, read_image
 
@@ -110,14 +121,30 @@ def recalibrate(
                 (reference.name, read_image(settings.data_path / reference.path)) for reference in base.references
             ]
             wish = products.wish_of(base)
-        wish = {
-            "target": wish["target"] if false_rejects is None else false_rejects,
-            "grey": wish["grey"] if grey is None else grey,
-        }
+        wish = replace(
+            wish,
+            target=wish.target if false_rejects is None else false_rejects,
+            grey=wish.grey if grey is None else grey,
+            rois=() if whole else tuple(_roi(text) for text in roi or []) or wish.rois,
+        )
         recipe = _built(settings, store, name, pictures, wish)
         if activate_it and recipe["status"] == "ready":
             _activate(settings, store, recipe["id"])
     _tell_built(recipe, as_json)
+
+
+def _roi(text: str) -> Roi:
+    """A region of interest from NAME=left,top,width,height, perhaps with - before and *sensitivity behind."""
+    name, _, rest = text.partition("=")
+    box, _, sensitivity = rest.partition("*")
+    try:
+        left, top, width, height = (float(side) for side in box.split(","))
+        factor = float(sensitivity) if sensitivity else 1.0
+        return Roi(name.removeprefix("-"), (left, top, width, height), factor, not name.startswith("-"))
+    except ValueError as error:
+        raise UsageError(
+            f"region {text!r}: expected NAME=left,top,width,height as fractions, for example thread=0.4,0.1,0.2,0.3 ({error})"
+        ) from error
 
 
 def _built(
@@ -125,7 +152,7 @@ def _built(
     store: Store,
     name: str,
     pictures: list[tuple[str, ImageArray]],
-    wish: dict[str, float | None] | None = None,
+    wish: products.Wish | None = None,
 ) -> dict[str, Any]:
     """A new revision, built here and now, as a record."""
     from inspector.detection.encoder import load_encoder
@@ -285,6 +312,7 @@ def _activate(settings: Config, store: Store, recipe_id: int) -> dict[str, Any]:
         StationError: the worker refuses, or does not answer.
     """
     now = datetime.now(UTC)
+    _try_newer_defects(settings, store, recipe_id)
     lock = FileLock(stations.station_lock_path(settings.data_path, settings.station.name))
     settings.data_path.mkdir(parents=True, exist_ok=True)
     try:
@@ -295,6 +323,27 @@ def _activate(settings: Config, store: Store, recipe_id: int) -> dict[str, Any]:
         _ask_worker(settings, store, recipe_id)
     with store.read() as session:
         return _recipe_dict(products.get_recipe(session, recipe_id))
+
+
+def _try_newer_defects(settings: Config, store: Store, recipe_id: int) -> None:
+    """Defects that were confirmed since the revision was built, tried here; the encoder is loaded only if there are any."""
+    from inspector.recipes import load_detector, newer_defects, try_newer_defects
+
+    with store.read() as session:
+        recipe = products.get_recipe(session, recipe_id)
+        if recipe.status != "ready" or not newer_defects(session, recipe):
+            return
+        recipe.product  # noqa: B018 - read while the session lives
+    from inspector.detection.encoder import load_encoder
+    from inspector.store.writer import StoreWriter
+
+    detector = load_detector(settings.data_path, recipe, load_encoder(settings.encoder))
+    writer = StoreWriter(store)
+    writer.start()
+    try:
+        try_newer_defects(writer, settings.data_path, recipe_id, detector)
+    finally:
+        writer.stop()
 
 
 def _ask_worker(settings: Config, store: Store, recipe_id: int) -> None:
@@ -395,6 +444,8 @@ def _show_recipe(recipe: dict[str, Any]) -> None:
     )
     if recipe["message"]:
         typer.echo(f"    {recipe['message']}")
+    for bit, roi in enumerate(one for one in recipe["promise"].get("rois") or [] if one["inspected"]):
+        typer.echo(f"    region {bit}: {roi['name']} at {roi['box']}, sensitivity {roi['sensitivity']:g}")
     for reference in recipe["references"]:
         if reference["warning"]:
             typer.echo(f"    warning: {reference['name']}: {reference['warning']}")

@@ -28,7 +28,7 @@ from inspector.detection.novelty import among, features
 from inspector.drift import Looks, Measures, thumbnail
 from inspector.errors import BankCorruptError, BankError, BankMismatchError, ImageError
 from inspector.images import decode_image, encode_png
-from inspector.types import Calibration, ImageArray
+from inspector.types import Calibration, ImageArray, Roi, roi_of
 
 FORMAT = 4
 TENSORS, MANIFEST, GOLDEN = "bank.safetensors", "manifest.json", "golden.png"
@@ -72,7 +72,7 @@ class ResidualBank:
 
     `pixel_threshold` is the raw level of the anomaly map that normal pictures stay below; `golden` the picture that
     must score the same on the line. `measures` are those of the references' pictures, `usual` `[128, 128]` is the mean of
-    their thumbnails.
+    their thumbnails. `roi_scales` is what normal parts usually show in each inspected one of `rois`.
     """
 
     taps: tuple[Tensor, ...]
@@ -86,6 +86,8 @@ class ResidualBank:
     pixel_threshold: float | None = None
     golden: Golden | None = None
     lessons: tuple[Lesson, ...] = ()
+    rois: tuple[Roi, ...] = ()
+    roi_scales: tuple[float, ...] = ()
 
     @property
     def looks(self) -> Looks:
@@ -216,6 +218,8 @@ class ResidualBank:
             "created_at": self.created_at.isoformat(),
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "pixel_threshold": self.pixel_threshold,
+            "rois": [asdict(roi) for roi in self.rois],
+            "roi_scales": list(self.roi_scales),
             "measures": [asdict(one) for one in self.measures],
             "lessons": [
                 {"label": one.label, "subject": one.subject, "region": one.region, "floors": one.floors}
@@ -332,6 +336,8 @@ def _from_manifest(manifest: dict[str, Any], tensors: dict[str, Tensor], golden:
         calibration=_calibration_of(manifest),
         pixel_threshold=pixel_threshold,
         lessons=_lessons(manifest.get("lessons", []), tensors, len(made_by.taps)),
+        rois=tuple(roi_of(roi) for roi in manifest["rois"]),
+        roi_scales=tuple(float(scale) for scale in manifest["roi_scales"]),
         golden=Golden(golden, float(manifest["golden"]["score"]), float(manifest["golden"]["peak"])),
     )
 

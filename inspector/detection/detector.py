@@ -20,12 +20,13 @@ from inspector.detection.golden import Golden, check_golden, golden_picture
 from inspector.detection.matching import ReferencePatches, matched_residuals, prepared
 from inspector.detection.novelty import features, novelty
 from inspector.detection.regions import find_regions
+from inspector.detection.rois import Layout
 from inspector.detection.towers import Tokens
 from inspector.detection.variations import variations
 from inspector.errors import BankMismatchError, CalibrationError
 from inspector.hygiene import Mutual
 from inspector.robust import PRIOR_FRACTION
-from inspector.types import Calibration, ImageArray, Inspection, Region, ScoreParts, Verdict, check_image
+from inspector.types import Calibration, ImageArray, Inspection, MapArray, Region, Roi, ScoreParts, Verdict, check_image
 
 __all__ = ["Detector", "Progress"]
 
@@ -51,6 +52,7 @@ class Detector:
         self.bank = bank
         self._references = _prepared(encoder, bank)
         self._features = features(bank.taps)
+        self._layout = Layout.of(bank.rois, encoder.image_size, encoder.device)
         self.looks = bank.looks
         """What the references look like."""
         self.calibration: Calibration = bank.calibration
@@ -68,11 +70,12 @@ class Detector:
         progress: Progress | None = None,
         prior: float = PRIOR_FRACTION,
         taught: Sequence[lessons.Marked] = (),
+        rois: Sequence[Roi] = (),
     ) -> "Detector":
         """Build a bank from normal pictures and calibrate it provisionally.
 
         `prior` is the relative spread of normal scores that other products of the station showed, `taught` what people
-        marked as defects to look out for and as marks to tolerate.
+        marked as defects to look out for and as marks to tolerate, `rois` where alone, and how strictly, it is inspected.
 
         With K > 1 the first K scores of the calibration are those of the references, each against all others.
         """
@@ -85,8 +88,14 @@ class Detector:
         if len(images) < FEW_REFERENCES:
             say(0.8, "scoring mild variations of the references")
             seen += _scored_variations(encoder, bank, images)
-        values = [float(value) for scores in seen for value in scores.image]
-        scale = float(np.median([float(value) for scores in seen for value in scores.parts["visual_map"]]))
+        layout = Layout.of(rois, encoder.image_size, encoder.device)
+        if layout is None:
+            values = [float(value) for scores in seen for value in scores.image]
+            scale = float(np.median([float(value) for scores in seen for value in scores.parts["visual_map"]]))
+        else:
+            bank = replace(bank, rois=tuple(rois), roi_scales=layout.usual([scores.maps for scores in seen]))
+            values = [float(one) for scores in seen for one in layout.scaled(scores.maps, bank.roi_scales).amax(dim=1)]
+            scale = float(np.median(values))
         peaks = [float(value) for scores in seen for value in scores.maps.amax(dim=(1, 2))]
         calibration = calibrate(values, len(images), scale=scale, prior=prior)
         limit = robust_limit(np.asarray(peaks), len(images), scale=float(np.median(np.abs(peaks))))
@@ -129,6 +138,10 @@ class Detector:
         scores = _score(self.encoder, self.bank, self._references, tokens)
         values = {name: value.tolist() for name, value in scores.parts.items()}
         images, maps = scores.image.tolist(), scores.maps.cpu().numpy()
+        by_roi: list[list[float]] = [[]] * len(sizes_hw)
+        if self._layout is not None:
+            by_roi = self._layout.scaled(scores.maps, self.bank.roi_scales).tolist()
+            images = [max(ratios) for ratios in by_roi]
         with torch.inference_mode():
             novel = novelty(features(tokens.taps), self._features).tolist()
         inspections = []
@@ -138,14 +151,23 @@ class Detector:
             verdict = decide(score, self.threshold, self.calibration.reject_threshold)
             regions: tuple[Region, ...] = ()
             if verdict in (Verdict.NG, Verdict.UNDECIDED):
-                regions = find_regions(maps[place], self._pixel_threshold, size_hw)
+                regions = find_regions(self._inspected_part(maps[place]), self._pixel_threshold, size_hw)
                 rows = tuple(tap[place] for tap in tokens.taps)
                 regions = tuple(self._with_matches(region, rows, size_hw) for region in regions)
             parts = ScoreParts(**{name: value[place] for name, value in values.items()})
-            contributions = parts.contributions(scores.residual_weight)
+            contributions = parts.contributions(scores.residual_weight) if self._layout is None else {}
+            rois = tuple(ratio / self.threshold for ratio in by_roi[place])
             inspections.append(
                 Inspection(
-                    score, self.threshold, verdict, parts, maps[place], regions, contributions, novelty=novel[place]
+                    score,
+                    self.threshold,
+                    verdict,
+                    parts,
+                    maps[place],
+                    regions,
+                    contributions,
+                    novelty=novel[place],
+                    rois=rois,
                 )
             )
         return inspections
@@ -179,6 +201,12 @@ class Detector:
     def _inspected(self, images: Sequence[ImageArray]) -> list[Inspection]:
         """All pictures in one pass."""
         return self.judge(self.encoder.encode(images), [(image.shape[0], image.shape[1]) for image in images])
+
+    def _inspected_part(self, anomaly_map: MapArray) -> MapArray:
+        """The map with nothing where nothing is inspected."""
+        if self._layout is None:
+            return anomaly_map
+        return np.where(self._layout.inside, anomaly_map, np.float32(anomaly_map.min()))
 
     def _with_matches(self, region: Region, rows: tuple[Tensor, ...], size_hw: tuple[int, int]) -> Region:
         place = (region.peak_x_px / size_hw[1], region.peak_y_px / size_hw[0])

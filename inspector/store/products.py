@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,27 @@ from sqlalchemy.orm import Session, selectinload
 from inspector.errors import NotFoundError, StoreError, UsageError
 from inspector.images import encode_png
 from inspector.store.schema import Audit, Product, Recipe, ReferenceImage
-from inspector.types import Calibration, ImageArray
+from inspector.types import MAX_ROIS, Calibration, ImageArray, Roi, roi_of
 
 MAX_U16 = 65_535
 MAX_REFERENCES = 200
 NAME = re.compile(r"^[^\W_][\w .+-]{0,63}$")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the operator wants of a revision: rate of false rejects, width of the undecided zone, where it is inspected."""
+
+    target: float | None = None
+    grey: float = 0.0
+    rois: tuple[Roi, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [roi.name for roi in self.rois]
+        if len(names) > MAX_ROIS:
+            raise UsageError(f"a product has at most {MAX_ROIS} regions of interest, but {len(names)} were given")
+        if len(set(names)) != len(names):
+            raise UsageError(f"the names of regions of interest must differ, but are {', '.join(names)}")
 
 
 def check_name(name: str) -> str:
@@ -44,12 +61,11 @@ def request_recipe(
     who: str,
     now: datetime,
     status: str = "queued",
-    wish: dict[str, float | None] | None = None,
+    wish: Wish | None = None,
 ) -> Recipe:
     """Store pictures as a new revision of a product (made if it is new); the worker of the station builds it.
 
-    `wish` is what the operator wants of the threshold: `target`, the rate of false rejects, and `grey`, the width of the
-    undecided zone; None takes over what the revision before it was given.
+    `wish` is what the operator wants of the revision; None takes over what the one before it was given.
 
     Raises:
         UsageError: a bad name, no picture or more than 200.
@@ -66,7 +82,7 @@ def request_recipe(
     last = session.scalar(select(Recipe).where(Recipe.product_id == product.id).order_by(Recipe.rev.desc()).limit(1))
     last_rev = 0 if last is None else last.rev
     if wish is None:
-        wish = {} if last is None else wish_of(last)
+        wish = Wish() if last is None else wish_of(last)
     recipe = Recipe(
         product=product,
         rev=_u16(last_rev + 1, "revisions"),
@@ -74,7 +90,7 @@ def request_recipe(
         progress=0.0,
         message="waits for the worker",
         station_id=station_id,
-        calibration={"target": wish.get("target"), "grey": wish.get("grey") or 0.0},
+        calibration={"target": wish.target, "grey": wish.grey, "rois": [asdict(roi) for roi in wish.rois]},
         created_at=now,
         created_by=who,
     )
@@ -89,9 +105,19 @@ def request_recipe(
     return recipe
 
 
-def wish_of(recipe: Recipe) -> dict[str, float | None]:
-    """What the operator wanted of a revision's threshold."""
-    return {"target": recipe.calibration.get("target"), "grey": recipe.calibration.get("grey") or 0.0}
+def wish_of(recipe: Recipe) -> Wish:
+    """What the operator wanted of a revision."""
+    kept = recipe.calibration
+    rois = tuple(roi_of(record) for record in kept.get("rois") or [])
+    return Wish(target=kept.get("target"), grey=kept.get("grey") or 0.0, rois=rois)
+
+
+def add_escapes(session: Session, recipe_id: int, escapes: Sequence[dict[str, Any]]) -> None:
+    """Confirmed defects, labelled after a revision was built, that it would let pass."""
+    recipe = get_recipe(session, recipe_id)
+    known = {escape["label"] for escape in recipe.report.get("escapes", [])}
+    fresh = [escape for escape in escapes if escape["label"] not in known]
+    recipe.report = recipe.report | {"escapes": [*recipe.report.get("escapes", []), *fresh]}
 
 
 def escapes_of(recipe: Recipe) -> list[dict[str, Any]]:

@@ -1,0 +1,47 @@
+"""New revisions from what there is: the references of one, more pictures, another wish. The worker builds them."""
+
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+
+from dashboard.context import WHO, Dashboard, utc_now
+from inspector.images import read_image
+from inspector.store import products
+from inspector.store.products import Wish
+from inspector.store.stations import ensure_station
+from inspector.types import ImageArray
+
+
+def request(
+    plant: Dashboard,
+    product: str,
+    more: Sequence[tuple[str, ImageArray]] = (),
+    change: Callable[[Wish], Wish] = lambda wish: wish,
+    *,
+    rev: int | None = None,
+) -> None:
+    """Ask for a revision with the references of `rev` (the newest that is ready) and `more`; `change` is what is wished
+    otherwise.
+
+    Raises:
+        NotFoundError: there is no such product.
+        UsageError: no picture at all, or more than a recipe holds.
+    """
+    with plant.store.read() as session:
+        base = products.find_recipe(session, products.find_product(session, product).rcp, rev)
+        kept = [] if base is None else [(one.name, one.path) for one in base.references]
+        wish = change(Wish() if base is None else products.wish_of(base))
+    images = [(name, read_image(plant.data_path / path)) for name, path in kept]
+    with plant.store.write() as session:
+        station = ensure_station(session, plant.station)
+        fresh = products.request_recipe(
+            session,
+            plant.data_path,
+            product,
+            [*images, *more],
+            station_id=station.id,
+            who=WHO,
+            now=utc_now(),
+            wish=wish,
+        ).rev
+    st.toast(f"{product}, revision {fresh} is being built; look at it on the Products page", icon=":material/build:")
