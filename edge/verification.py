@@ -204,7 +204,7 @@ class Verification:
                 self._decide(running)
 
     def _decide(self, running: _Running) -> None:
-        if running.challenge.untouched:
+        if running.challenge.untouched and running.mode == challenges.PARTS:
             self._finish(running, challenges.ABORTED, "none of its parts came")
         else:
             result, reason, _ = running.challenge.outcome()
@@ -258,7 +258,8 @@ class Verification:
             alarms.down(ErrorCode.CHALLENGE_FAILED)
         if overdue and since is not None:
             alarms.up(ErrorCode.CHALLENGE_OVERDUE, f"no challenge has passed since {since:%Y-%m-%d %H:%M} UTC")
-            self._doubted = self._doubted if was_overdue else _Doubt(ErrorCode.CHALLENGE_OVERDUE, 0, challenges.PARTS)
+            if not was_overdue and self._doubted is None:
+                self._doubted = _Doubt(ErrorCode.CHALLENGE_OVERDUE, 0, challenges.PARTS)
         else:
             alarms.down(ErrorCode.CHALLENGE_OVERDUE)
         late = ErrorCode.CHALLENGE_OVERDUE if overdue and self._config.overdue_holds else ErrorCode.NONE
