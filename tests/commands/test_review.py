@@ -170,3 +170,38 @@ def test_references_are_checked_before_they_enter(station: Path) -> None:
     assert run("references", "check", str(station / "refs")).output.strip().endswith("4 pictures, nothing is odd")
     added = told("product", "add", "gear", "-r", str(folder))
     assert added["findings"] == [found]
+
+
+def test_a_revision_is_tried_against_defects_that_were_confirmed_after_it_was_built(station: Path) -> None:
+    # Good parts that somebody calls defects surely score like good ones: the gate must see them, whenever they come.
+    ghosts = _write(station / "ghosts", draw_references("gear", 3))
+    assert run("product", "activate", "gear").exit_code == 0
+    assert run("review", "import", "gear", str(ghosts), "--label", "defect", "--kind", "ghost").exit_code == 0
+    with pytest.raises(NotApprovedError, match="would let 3 confirmed defects pass"):
+        run("product", "activate", "gear")
+    shown = told("product", "show", "gear")
+    assert len(shown["recipes"][0]["report"]["escapes"]) == 3  # type: ignore[index]
+    assert run("product", "activate", "gear", "--override", "they are good parts").exit_code == 0
+
+
+def test_regions_of_interest_make_a_revision_of_their_own_and_are_kept(station: Path) -> None:
+    recipe = told("product", "recalibrate", "gear", "--roi", "hub=0.4,0.4,0.2,0.2*2", "--roi", "-edge=0,0,1,0.1")
+    assert [(roi["name"], roi["sensitivity"], roi["inspected"]) for roi in recipe["promise"]["rois"]] == [  # type: ignore[index]
+        ("hub", 2.0, True),
+        ("edge", 1.0, False),
+    ]
+    again = told("product", "add", "gear", "-r", str(station / "refs"))
+    assert len(again["promise"]["rois"]) == 2  # type: ignore[index, arg-type]
+    assert "region 0: hub" in run("product", "show", "gear").output
+    whole = told("product", "recalibrate", "gear", "--whole")
+    assert whole["promise"]["rois"] == []  # type: ignore[index]
+    assert whole["threshold"] != recipe["threshold"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("hub", "expected NAME=left,top,width,height"), ("hub=0.9,0,0.5,1", "must lie in the picture")],
+)
+def test_a_region_that_cannot_be_read_is_refused(station: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        run("product", "recalibrate", "gear", "--roi", text)

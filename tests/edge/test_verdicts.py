@@ -6,11 +6,12 @@ from math import inf, nan
 
 import pytest
 
-from edge.verdicts import Answer, Statement, judge, refuse
+from edge.verdicts import Answer, Statement, held, judge, refuse
 from inspector.contract.codes import ErrorCode, Flag
 from inspector.contract.messages import Detail, Result
+from inspector.drift import Looks, Measures
 from inspector.types import Inspection, Region, Verdict
-from tests.edge.detector_stub import active, inspection
+from tests.edge.detector_stub import StubDetector, active, inspection
 from tests.edge.part_maker import failed, part
 
 REGION = Region(1, 2, 3, 4, 5, 0.1, 2.0, 3.0, 0.9, 0.2, 2.5, 3.5)
@@ -88,3 +89,36 @@ def test_a_detail_with_very_many_regions_still_fits_its_message() -> None:
 def test_a_reason_in_any_script_fits_the_ascii_message() -> None:
     statement = Statement(refuse(failed(1), ErrorCode.FRAME_TIMEOUT, "Bild fehlt: übel " * 50), 1, 1)
     assert len(statement.detail.reason) == 200
+
+
+def _looking_like(level: float, novelty: float, score: float) -> Answer:
+    looks = Looks((Measures(100.0, 40.0, 300.0, 0.0, 0.0),), (0.004, 0.004))
+    detector = StubDetector(lambda _: score, looks=looks)
+    shown = replace(part(1, deadline_s=1.0), measures=Measures(level, 40.0, 300.0, 0.0, 0.0))
+    found = replace(inspection(score), novelty=novelty)
+    return judge(shown, found, active(detector=detector), now_monotonic_s=0.5)
+
+
+def test_a_picture_in_which_nothing_can_be_seen_is_none_whatever_its_score() -> None:
+    answer = _looking_like(level=5.0, novelty=0.0, score=0.2)
+    assert (answer.verdict, answer.err) == (Verdict.NONE, ErrorCode.TOO_DARK)
+
+
+def test_a_rejected_part_that_looks_like_no_reference_says_wrong_product() -> None:
+    answer = _looking_like(level=100.0, novelty=0.3, score=4.0)
+    assert (answer.verdict, answer.err) == (Verdict.NG, ErrorCode.WRONG_PRODUCT)
+    assert _looking_like(level=100.0, novelty=0.01, score=4.0).err is ErrorCode.NONE
+
+
+def test_a_held_station_accepts_nothing_but_still_judges_known_parts() -> None:
+    answer = held(_judge(inspection(0.2)), ErrorCode.CHALLENGE_FAILED)
+    assert (answer.verdict, answer.err) == (Verdict.NONE, ErrorCode.CHALLENGE_FAILED)
+    known = replace(_judge(inspection(0.2)), part=replace(part(1), challenge=True))
+    assert held(known, ErrorCode.CHALLENGE_FAILED).verdict is Verdict.OK
+
+
+def test_regions_of_interest_over_the_threshold_are_bits_of_the_result() -> None:
+    found = replace(inspection(1.5), rois=(0.2, 1.5, 1.0))
+    statement = Statement(_judge(found), 1, 1)
+    assert statement.result.roi == statement.record(0.6).roi == 0b110
+    assert Statement(_judge(replace(found, verdict=Verdict.OK, score=0.5)), 1, 1).result.roi == 0
