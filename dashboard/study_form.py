@@ -185,7 +185,7 @@ def _picture(card: Card) -> None:
         else '<div class="vi-none">no picture</div>'
     )
     st.html(
-        f'<div class="vi-card" style="border:0">{image}<div class="vi-small" title="{escape(card.name)}">{escape(card.name)}'
+        f'<div class="vi-card" style="border:0">{image}<div class="vi-small" style="white-space:normal">{escape(card.name)}'
         f"<br>{escape(card.note)}</div></div>"
     )
 

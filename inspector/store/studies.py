@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,11 @@ class Chosen:
         if self.truth not in ("", GOOD, DEFECT):
             raise UsageError(f"truth {self.truth!r} of {self.name}: expected {GOOD}, {DEFECT}, or nothing if not known")
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of the pixels."""
+        return hashlib.sha256(self.image.tobytes()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Question:
@@ -158,6 +164,7 @@ def make_study(
     """
     if not MIN_PARTS <= len(parts) <= MAX_PARTS:
         raise UsageError(f"a study needs {MIN_PARTS} to {MAX_PARTS} parts, but {len(parts)} were chosen")
+    _refuse_twins(parts)
     study = Study(
         product=find_product(session, plan.product),
         title=plan.title,
@@ -172,7 +179,6 @@ def make_study(
     session.add(study)
     session.flush()
     study.parts = [_stored(data_path, study.id, position, part) for position, part in enumerate(parts)]
-    _refuse_twins(study.parts)
     detail = {"study": study.id, "product": plan.product, "parts": len(parts), "operators": list(plan.operators)}
     session.add(Audit(at=now, who=who, action="study", detail=detail))
     session.flush()
@@ -293,8 +299,7 @@ def _verdicts(session: Session, inspection_ids: Sequence[int]) -> dict[int, Verd
 
 
 def _stored(data_path: Path, study_id: int, position: int, part: Chosen) -> StudyPart:
-    sha256 = hashlib.sha256(part.image.tobytes()).hexdigest()
-    path = Path("studies") / str(study_id) / f"{position:03d}-{sha256[:8]}.png"
+    path = Path("studies") / str(study_id) / f"{position:03d}-{part.sha256[:8]}.png"
     try:
         (data_path / path).parent.mkdir(parents=True, exist_ok=True)
         (data_path / path).write_bytes(encode_png(part.image))
@@ -304,7 +309,7 @@ def _stored(data_path: Path, study_id: int, position: int, part: Chosen) -> Stud
         position=position,
         name=Path(part.name).name[:255],
         path=path.as_posix(),
-        sha256=sha256,
+        sha256=part.sha256,
         inspection_id=part.inspection_id,
         verdict=None if part.verdict is None else int(part.verdict),
         truth=part.truth,
@@ -312,7 +317,7 @@ def _stored(data_path: Path, study_id: int, position: int, part: Chosen) -> Stud
     )
 
 
-def _refuse_twins(parts: Sequence[StudyPart]) -> None:
+def _refuse_twins(parts: Sequence[Chosen]) -> None:
     """An operator who meets a picture twice in a round would be counted twice for one part."""
     names: dict[str, str] = {}
     for part in parts:

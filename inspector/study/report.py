@@ -24,14 +24,15 @@ BANDS = {Band.ACCEPTABLE: ("ok", "✓"), Band.MARGINAL: ("edge", "~"), Band.UNAC
 ORDER = (Band.ACCEPTABLE, Band.MARGINAL, Band.UNACCEPTABLE)
 LETTERS = {GOOD: "G"}
 STYLE = """
-.edge { color: #9a5b00; } td.band { white-space: nowrap; } td small, th small { color: var(--dim); display: block; }
+.edge { color: #9a5b00; } td.band b { display: block; } td small, th small { color: var(--dim); display: block; }
 .verdict { font-size: 1.15rem; color: var(--ink); border-left: 5px solid var(--line); padding: .3rem .8rem; margin: 1rem 0; }
 table.facts td { text-align: left; } table.facts td:first-child { color: var(--dim); width: 11rem; }
 .parts { display: grid; grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); gap: .8rem; margin-top: .6rem; }
 .parts img { width: 100%; border-radius: 6px; } .sign { display: flex; gap: 3rem; margin-top: 3rem; }
 .sign div { flex: 1; border-top: 1px solid var(--ink); padding-top: .3rem; color: var(--dim); }
 @page { size: A4; margin: 15mm; }
-@media print { .parts { grid-template-columns: repeat(4, 1fr); } .edge { color: #7a4700; } }
+@media print { th, td { white-space: normal; padding: .25rem .3rem; } td.band b { white-space: nowrap; }
+  .parts { grid-template-columns: repeat(4, 1fr); } .edge { color: #7a4700; } }
 """
 
 
@@ -172,7 +173,7 @@ def _rate(share: Share | None, limits: Limits | None = None) -> str:
     band, worst = limits.band(share.rate), share.worst(limits)
     colour, sign = BANDS[band]
     doubt = "" if worst is band else f"<small>{worst} is not ruled out</small>"
-    return f'<td class="band"><b class="{colour}">{sign} {band}</b> {plain}{doubt}</td>'
+    return f'<td class="band"><b class="{colour}">{sign} {band}</b>{plain}{doubt}</td>'
 
 
 def _kappa(kappa: Kappa | None) -> str:
@@ -253,7 +254,7 @@ def _letters(answers: Sequence[str], truth: str = "") -> str:
 
 
 def _system_words(verdict: Verdict | None) -> str:
-    return "" if verdict is None else f" · system: {verdict.name}"
+    return "" if verdict is None else f"<br>system: {verdict.name}"
 
 
 def _time(at: datetime, zone: tzinfo) -> str:
