@@ -103,7 +103,7 @@ def test_a_study_is_made_judged_by_two_operators_and_printed(
     judge(page, 0, "g" * PARTS * ROUNDS)  # Anna's button says "Finished" now, so that Ben's is the first
     page.get_by_role("button", name="Back to the study").click()
 
-    page.get_by_text("Against the truth").wait_for()
+    page.get_by_role("heading", name="Against the truth").wait_for()
     page.get_by_role("cell", name="Anna with Ben").wait_for()
     with page.expect_download() as download:
         page.get_by_role("button", name="Printable report").click()
