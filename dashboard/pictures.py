@@ -19,7 +19,7 @@ PATCH_VIEW = 4.0
 """How many patches wide the view around a patch is."""
 
 
-def view(data_path: Path, path: str | None, max_side_px: int) -> bytes | None:
+def view(data_path: Path, path: str | None, max_side_px: int, quality: int = 85) -> bytes | None:
     """A kept picture as a JPEG of at most `max_side_px`; None if it was not kept or has been tidied away."""
     if not path:
         return None
@@ -27,7 +27,7 @@ def view(data_path: Path, path: str | None, max_side_px: int) -> bytes | None:
     if not file.is_relative_to(data_path.resolve()):
         return None
     try:
-        return _jpeg(str(file), max_side_px)
+        return _jpeg(str(file), max_side_px, quality)
     except ImageError:  # tidied away, or not written yet: the page says that there is no picture
         return None
 
@@ -54,8 +54,8 @@ def _read(file: str) -> ImageArray:
 
 
 @st.cache_data(max_entries=400, show_spinner=False)
-def _jpeg(file: str, max_side_px: int) -> bytes:
-    return encode_jpeg(shrink(read_image(Path(file)), max_side_px), 85)
+def _jpeg(file: str, max_side_px: int, quality: int) -> bytes:
+    return encode_jpeg(shrink(read_image(Path(file)), max_side_px), quality)
 
 
 def with_boxes(jpeg: bytes, boxes_px: Sequence[tuple[int, int, int, int]], camera_size_px: tuple[int, int]) -> bytes:

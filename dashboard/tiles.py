@@ -3,6 +3,7 @@
 Each function gives HTML; every text that comes from people or from the database goes through `escape`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from html import escape
@@ -116,6 +117,16 @@ def pill(look: words.Look) -> str:
 def empty(what: str, to_do: str) -> str:
     """A page or list with nothing in it, and what to do about that."""
     return f'<div class="vi-empty"><b>{escape(what)}</b>{escape(to_do)}</div>'
+
+
+def done(text: str) -> str:
+    """A step that lies behind."""
+    return f'<span style="color:{words.GREEN}">✓ {escape(text)}</span>'
+
+
+def plain(text: str) -> str:
+    """A text from people inside of Markdown, as it is."""
+    return re.sub(r"([\\`*_{}\[\]()#+.!|~<>$:-])", r"\\\1", text)
 
 
 def product_words(part: PartView) -> str:

@@ -24,6 +24,7 @@ from inspector.commands import (
     references,
     review,
     score,
+    study,
 )
 from inspector.errors import InspectorError
 
@@ -44,6 +45,7 @@ app.command("dashboard")(programs.dashboard)
 app.add_typer(product.app, name="product")
 app.add_typer(references.app, name="references")
 app.add_typer(review.app, name="review")
+app.add_typer(study.app, name="study")
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("adapt")(adapt.adapt)

@@ -173,6 +173,63 @@ class Label(Base):
     who: Mapped[str] = mapped_column(String(64), default="")
 
 
+class Study(Base):
+    """An attribute agreement study: `operators` judge each part `repeats` times, blind, in an order of their own.
+
+    `orders[operator][repeat]` holds the positions of the parts in the order in which they are shown; made once from `seed`.
+    """
+
+    __tablename__ = "studies"
+    __table_args__ = (Index(None, "product_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    product_id: Mapped[int] = mapped_column(ForeignKey("products.id"))
+    title: Mapped[str] = mapped_column(String(120))
+    operators: Mapped[list[str]] = mapped_column(JSON)
+    repeats: Mapped[int]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    orders: Mapped[list[list[list[int]]]] = mapped_column(JSON)
+    with_system: Mapped[bool] = mapped_column(default=False)  # the inspection system is one of the judges
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(64), default="")
+    product: Mapped[Product] = relationship()
+    parts: Mapped[list["StudyPart"]] = relationship(order_by="StudyPart.position", cascade="all, delete-orphan")
+
+
+class StudyPart(Base):
+    """One part of a study, with a copy of its picture, the truth as it was known when the study was made, and the verdict."""
+
+    __tablename__ = "study_parts"
+    __table_args__ = (UniqueConstraint("study_id", "position"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
+    position: Mapped[int]
+    name: Mapped[str] = mapped_column(String(255))
+    path: Mapped[str] = mapped_column(Text)  # of its copy below the data folder, which is never thinned out
+    sha256: Mapped[str] = mapped_column(String(64))  # of the picture's pixels
+    inspection_id: Mapped[int | None] = mapped_column(ForeignKey("inspections.id", ondelete="SET NULL"), index=True)
+    verdict: Mapped[int | None]  # of that inspection
+    truth: Mapped[str] = mapped_column(String(16), default="")  # "good", "defect", or not known
+    truth_source: Mapped[str] = mapped_column(String(16), default="")  # "label", "engineer"
+
+
+class StudyAnswer(Base):
+    """What one operator said of one part in one round; append-only, once for each."""
+
+    __tablename__ = "study_answers"
+    __table_args__ = (UniqueConstraint("study_id", "operator", "repeat", "part_id"), Index(None, "part_id"))
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
+    part_id: Mapped[int] = mapped_column(ForeignKey("study_parts.id", ondelete="CASCADE"))
+    operator: Mapped[str] = mapped_column(String(64))
+    repeat: Mapped[int]  # from 0
+    answer: Mapped[str] = mapped_column(String(16))  # "good", "defect"
+    took_s: Mapped[float] = mapped_column(Float(53))  # from the picture's showing to the answer
+    at: Mapped[datetime]
+
+
 class Activation(Base):
     """Which recipe was active where, from when on: the history that a rollback goes back through."""
 
