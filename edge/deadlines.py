@@ -8,15 +8,26 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf
+from typing import Protocol
 
 from edge.parts import Part
 from inspector.contract.codes import ErrorCode
 
 
+class Kept(Protocol):
+    """Where the parts in flight are kept; see `inflight.py`."""
+
+    def open(self, part: Part) -> None: ...
+
+    def close(self, part: Part) -> None: ...
+
+
 class Deadlines:
     """The parts in flight, in the order in which they were opened. Safe to use from all threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: "Kept | None" = None) -> None:
+        """`kept` hears of each part that is opened and closed, so that it outlives this process."""
+        self._kept = kept
         self._open: dict[int, Part] = {}
         self._opened = 0
         self._closed = 0
@@ -30,6 +41,8 @@ class Deadlines:
             if part.number != self._opened:
                 raise ValueError(f"part must have the number {self._opened}, but has {part.number}")
             self._open[part.number] = _light(part)
+            if self._kept is not None:
+                self._kept.open(part)
             return part
 
     def close(self, part: Part) -> None:
@@ -42,6 +55,8 @@ class Deadlines:
             if self._open.pop(part.number, None) is None:
                 raise ValueError(f"part {part.number} of camera {part.camera} is not owed a verdict")
             self._closed += 1
+            if self._kept is not None:
+                self._kept.close(part)
 
     def is_open(self, part: Part) -> bool:
         """Whether it is still owed its verdict."""

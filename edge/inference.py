@@ -55,9 +55,10 @@ class VerdictPath:
 class Inference:
     """The thread of the loop. `failure` is set when it had to end; the worker then ends, too."""
 
-    def __init__(self, path: VerdictPath) -> None:
+    def __init__(self, path: VerdictPath, seq: int = 0) -> None:
+        """`seq` is the last number that this run of the station has used already."""
         self._path = path
-        self._seq = 0
+        self._seq = seq
         self._part_s = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)

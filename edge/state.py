@@ -203,6 +203,8 @@ class Station:
             thr=calibration.threshold,
             cal=calibration.kind,
             n=calibration.n,
+            rate=calibration.rate,
+            bound=calibration.bound,
             since=int(active.since.timestamp()),
         )
 

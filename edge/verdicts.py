@@ -89,6 +89,8 @@ class Statement:
             threshold=threshold,
             calibration="" if calibration is None else calibration.kind,
             calibration_n=0 if calibration is None else calibration.n,
+            false_reject_rate=None if calibration is None else calibration.rate,
+            false_reject_bound=None if calibration is None else calibration.bound,
             reason=answer.reason.encode("ascii", "replace").decode()[:REASON_LENGTH],
             parts={} if inspection is None else _finite(asdict(inspection.parts)),
             branches=[] if inspection is None else list(inspection.parts.branches),

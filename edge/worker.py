@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -24,12 +25,15 @@ from edge.deadlines import Deadlines
 from edge.drift import DriftWatch
 from edge.housekeeping import Housekeeping
 from edge.inference import Inference, VerdictPath
+from edge.inflight import InFlight
 from edge.ledger import Ledger
 from edge.mqtt import MqttLink
 from edge.outbox import StationOutbox
 from edge.preparation import prepare_recipe
+from edge.progress import ProgressPipe
 from edge.publisher import Publisher
 from edge.recorder import Recorder
+from edge.recovery import answer_left_overs
 from edge.state import ActiveRecipe, Station
 from edge.verification import Bench, Verification
 from inspector import __version__
@@ -50,6 +54,7 @@ VERIFY_S = 1.0
 HUNG_S = 60.0
 """An inspection loop that has not come by for so long hangs; only a new process helps."""
 DRAIN_WITHOUT_BROKER_S = 10.0
+BEAT_FRESH_S = 1.0
 OPEN_PATIENCE_S = 15.0
 
 
@@ -77,7 +82,9 @@ class Worker:
         self._publisher = Publisher(config.mqtt, self._link, StationOutbox(self._writer, self._station_id))
         self._recorder = Recorder(config.images, config.data_path, self._writer)
         self._pulse = Pulse(self._link, self._station, config.mqtt.heartbeat_ms / 1000)
-        self._deadlines = Deadlines()
+        kept_path = config.data_path / f"{name}.inflight"
+        answered = answer_left_overs(kept_path, self._writer, self._station_id, self._station.boot)
+        self._deadlines = Deadlines(_in_flight(kept_path, self._station.boot))
         self._inbox = Inbox(config.batching.queue_size)
         deadline_s = config.batching.deadline_ms / 1000
         intake = Intake(self._station, self._deadlines, self._inbox, self._pulse, deadline_s)
@@ -110,7 +117,8 @@ class Worker:
                 most_part_s=deadline_s / 2,
                 observers=[self._verification.seen, self._drift.seen],
                 on_the_way=lambda: any(camera.waiting for camera in self._cameras),
-            )
+            ),
+            answered,
         )
         jobs = [(self._verification.tick, VERIFY_S)]
         self._housekeeping = Housekeeping(
@@ -126,6 +134,7 @@ class Worker:
             verification=self._verification,
         )
         self._desk = CommandDesk(self._link, self._announcer, targets)
+        self._progress = ProgressPipe(stopping)
         self._builder: Builder | None = None
         self._encoder: Encoder | None = None
         self._last_error = ""
@@ -176,6 +185,7 @@ class Worker:
         self._become_ready()
         self._desk.start()
         stack.callback(self._desk.stop)
+        self._progress.say("ready")
         log.info("station %s runs (boot %d, encoder %s)", self._config.station.name, self._station.boot, encoder.name)
 
     def _prepare(self, recipe_id: int) -> ActiveRecipe:
@@ -225,6 +235,8 @@ class Worker:
         quiet_since: float | None = None
         while not self._stopping.wait(WATCH_S) and self._inference.failure is None:
             now = time.monotonic()
+            if now - self._pulse.beat_monotonic_s < BEAT_FRESH_S:
+                self._progress.say("beat")
             for camera in self._cameras:
                 camera.watch(now)
             if now - self._pulse.beat_monotonic_s > HUNG_S:
@@ -288,3 +300,10 @@ class Worker:
             "version": __version__,
             "pid": os.getpid(),
         }
+
+
+def _in_flight(path: Path, boot: int) -> InFlight:
+    try:
+        return InFlight(path, boot)
+    except OSError as error:
+        raise StationError(f"{path}: the list of parts in flight cannot be written: {error.strerror}") from error

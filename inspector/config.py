@@ -150,6 +150,17 @@ class ImagesConfig(Section):
     max_saved: Annotated[int, Field(ge=1)] = Field(20_000, description="pictures kept; the oldest OK go first")
 
 
+class SupervisorConfig(Section):
+    """What keeps the worker running."""
+
+    hung_s: Annotated[float, Field(ge=1, le=600)] = Field(
+        15.0, description="a worker whose inspection loop has not come by for so long is killed and started again"
+    )
+    start_limit_s: Annotated[float, Field(ge=5, le=3600)] = Field(
+        180.0, description="a worker that is not ready after so long is killed and started again"
+    )
+
+
 class DashboardConfig(Section):
     """The operators' pages."""
 
@@ -177,6 +188,7 @@ class Config(Section):
     challenge: ChallengeConfig = ChallengeConfig()
     database: DatabaseConfig = DatabaseConfig()
     images: ImagesConfig = ImagesConfig()
+    supervisor: SupervisorConfig = SupervisorConfig()
     dashboard: DashboardConfig = DashboardConfig()
     logging: LoggingConfig = LoggingConfig()
 

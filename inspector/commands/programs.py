@@ -6,19 +6,29 @@ The core must not import `edge` or `dashboard`; it hands the process over to the
 import os
 import subprocess
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
+
+import typer
 
 from inspector.commands.options import ConfigOption
 from inspector.config import load_config
 
 
-def run(config: ConfigOption = None) -> None:
+def run(
+    supervised: Annotated[
+        bool,
+        typer.Option("--supervised/--worker", help="Start a fallen worker again, or run the worker alone."),
+    ] = True,
+    config: ConfigOption = None,
+) -> None:
     """Run the edge worker of this station until it is stopped (Ctrl-C or SIGTERM).
+
+    A supervisor starts the worker again when it ends by a fault or makes no progress any more.
 
     Example: `inspector run --config line1.yaml`
     """
     load_config(config)
-    _become("edge", *(["--config", str(config)] if config else []))
+    _become("edge.supervisor" if supervised else "edge", *(["--config", str(config)] if config else []))
 
 
 def dashboard(config: ConfigOption = None) -> None:

@@ -200,7 +200,8 @@ class Heartbeat(Message):
 class RecipeMessage(Message):
     """The active product on `recipe`; `hash` is of its bank, `thr` the raw threshold.
 
-    `cal` and `n` say where the threshold comes from (provisional, from n references); `since` is in UTC seconds.
+    `cal` and `n` say where the threshold comes from (provisional, from n references), `rate` what it promises of false
+    rejects and `bound` what they do not exceed with 95 % confidence (null: nothing is promised); `since` is in UTC seconds.
     """
 
     limit_bytes: ClassVar[int] = 1024
@@ -213,6 +214,8 @@ class RecipeMessage(Message):
     thr: Finite
     cal: Annotated[str, Field(max_length=16)] = ""
     n: U32 = 0
+    rate: Finite | None = None
+    bound: Finite | None = None
     since: U32
 
 
@@ -250,6 +253,8 @@ class Detail(Message):
     threshold: Finite | None
     calibration: str = ""
     calibration_n: Annotated[int, Field(ge=0)] = 0
+    false_reject_rate: Finite | None = None
+    false_reject_bound: Finite | None = None
     reason: Annotated[str, Field(max_length=200)] = ""
     parts: dict[str, Finite] = {}
     branches: list[str] = []
