@@ -34,6 +34,8 @@ from edge.progress import ProgressPipe
 from edge.publisher import Publisher
 from edge.recorder import Recorder
 from edge.recovery import answer_left_overs
+from edge.sparkplug.connection import SparkplugNode
+from edge.sparkplug.readings import StationReadings
 from edge.state import ActiveRecipe, Station
 from edge.verification import Bench, Verification
 from inspector import __version__
@@ -103,6 +105,10 @@ class Worker:
             CaptureThread(camera, intake, self._station, last_trigger=self._last_trigger(camera.name))
             for camera in config.cameras
         ]
+        observers = [self._verification.seen, self._drift.seen]
+        self._sparkplug = self._make_sparkplug()
+        if self._sparkplug is not None:
+            observers.append(self._sparkplug.offer)
         self._inference = Inference(
             VerdictPath(
                 station=self._station,
@@ -115,7 +121,7 @@ class Worker:
                 pulse=self._pulse,
                 simulated_cameras=simulated,
                 most_part_s=deadline_s / 2,
-                observers=[self._verification.seen, self._drift.seen],
+                observers=observers,
                 on_the_way=lambda: any(camera.waiting for camera in self._cameras),
             ),
             answered,
@@ -176,6 +182,9 @@ class Worker:
         self._builder = Builder(self._writer, self._station_id, self._config.data_path, encoder)
         self._builder.start()
         stack.callback(self._builder.stop)
+        if self._sparkplug is not None:
+            self._sparkplug.start()
+            stack.callback(self._sparkplug.stop)
         self._inference.start()
         stack.callback(self._inference.stop)
         for camera in self._cameras:
@@ -187,6 +196,13 @@ class Worker:
         stack.callback(self._desk.stop)
         self._progress.say("ready")
         log.info("station %s runs (boot %d, encoder %s)", self._config.station.name, self._station.boot, encoder.name)
+
+    def _make_sparkplug(self) -> SparkplugNode | None:
+        config = self._config
+        if not config.sparkplug.enabled:
+            return None
+        readings = StationReadings(self._station, self._pulse, self._cameras, config.mqtt.heartbeat_ms / 1000)
+        return SparkplugNode(config.sparkplug, config.station.name, readings, config.data_path)
 
     def _prepare(self, recipe_id: int) -> ActiveRecipe:
         if self._encoder is None:
@@ -294,6 +310,7 @@ class Worker:
             "cameras": {camera.name: {"frames": camera.frames, "problem": camera.problem} for camera in self._cameras},
             "broker_connected": self._link.is_connected,
             "broker_problem": self._link.problem,
+            "sparkplug": None if self._sparkplug is None else self._sparkplug.status(),
             "encoder": "" if self._encoder is None else self._encoder.name,
             "building": None if builder is None else builder.building,
             "last_error": next((error for error in errors if error), ""),

@@ -6,7 +6,7 @@ program writes; relative paths in a configuration file count from the folder of 
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import platformdirs
 import yaml
@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from inspector.errors import ConfigError
 
 DATA_DIR_VARIABLE = "INSPECTOR_DATA_DIR"
+
+SparkplugId = Annotated[str, Field(pattern=r"^[^+/#\x00-\x1f\x7f]{1,64}$")]
+"""An identifier of Sparkplug: a part of a topic, so none of + / # in it (tck-id-topic-structure-namespace-valid-…)."""
 
 
 class Section(BaseModel):
@@ -90,12 +93,13 @@ class BatchingConfig(Section):
     )
 
 
-class MqttConfig(Section):
-    """The broker and the contract's timings."""
+class BrokerConfig(Section):
+    """Where a broker is and how to log in to it; `section` is where these keys stand in the file."""
+
+    section: ClassVar[str]
 
     host: str = Field("127.0.0.1", description="broker")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(1883, description="port of the broker")
-    prefix: str = Field("factory/line1", description="before /vis1; at most 9 levels and 59 characters")
     username: str | None = Field(None, description="user name")
     password_file: Path | None = Field(None, description="file that holds the password and nothing else")
     tls: bool = Field(False, description="TLS")
@@ -103,6 +107,19 @@ class MqttConfig(Section):
     cert_file: Path | None = Field(None, description="client certificate")
     key_file: Path | None = Field(None, description="key of the client certificate")
     keepalive_s: Annotated[int, Field(ge=1, le=60)] = Field(5, description="MQTT keep-alive")
+
+    @property
+    def unacknowledged_ms(self) -> int:
+        """A connection whose bytes stay unacknowledged for so long is cut."""
+        return self.keepalive_s * 1000
+
+
+class MqttConfig(BrokerConfig):
+    """The broker and the contract's timings."""
+
+    section = "mqtt"
+
+    prefix: str = Field("factory/line1", description="before /vis1; at most 9 levels and 59 characters")
     window_ms: Annotated[int, Field(ge=50, le=65_000)] = Field(
         2000, description="win: an older verdict is never sent on `result`"
     )
@@ -115,6 +132,30 @@ class MqttConfig(Section):
         if len(levels) > 9 or len(prefix) > 59 or any(not level or set(level) & set("+#$\0") for level in levels):
             raise ValueError(f"must have at most 9 non-empty levels and 59 characters without + # $, but is {prefix!r}")
         return prefix
+
+    @property
+    def unacknowledged_ms(self) -> int:
+        """A verdict must not arrive later than its window allows."""
+        return self.window_ms
+
+
+class SparkplugConfig(BrokerConfig):
+    """Sparkplug B for SCADA, over a connection of its own."""
+
+    section = "sparkplug"
+
+    enabled: bool = Field(False, description="whether the station is a Sparkplug edge node, too")
+    group_id: SparkplugId = Field("inspection", description="Sparkplug group")
+    edge_node_id: SparkplugId | None = Field(
+        None, description="edge node, unique in the group; default: the station's name"
+    )
+    device_id: SparkplugId = Field("vision", description="device below the edge node: the inspection itself")
+    primary_host_id: SparkplugId | None = Field(
+        None, description="primary host application that is waited for; default: none"
+    )
+    backlog: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        5000, description="verdicts kept while nobody takes them; the oldest are dropped and counted"
+    )
 
 
 class ChallengeConfig(Section):
@@ -185,6 +226,7 @@ class Config(Section):
     cameras: list[CameraConfig] = Field([CameraConfig()], min_length=1, max_length=16)
     batching: BatchingConfig = BatchingConfig()
     mqtt: MqttConfig = MqttConfig()
+    sparkplug: SparkplugConfig = SparkplugConfig()
     challenge: ChallengeConfig = ChallengeConfig()
     database: DatabaseConfig = DatabaseConfig()
     images: ImagesConfig = ImagesConfig()
@@ -261,9 +303,12 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
         for camera in config.cameras
     ]
     files = ("password_file", "ca_file", "cert_file", "key_file")
-    mqtt = config.mqtt.model_copy(update={name: absolute(getattr(config.mqtt, name)) for name in files})
+    brokers = {
+        broker.section: broker.model_copy(update={name: absolute(getattr(broker, name)) for name in files})
+        for broker in (config.mqtt, config.sparkplug)
+    }
     return config.model_copy(
-        update={"data_dir": absolute(config.data_dir), "encoder": encoder, "cameras": cameras, "mqtt": mqtt}
+        update={"data_dir": absolute(config.data_dir), "encoder": encoder, "cameras": cameras, **brokers}
     )
 
 

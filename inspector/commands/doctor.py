@@ -57,7 +57,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def _line(finding: Finding) -> str:
     colour = {"OK": typer.colors.GREEN, "WARN": typer.colors.YELLOW, "FAIL": typer.colors.RED}[finding.status]
     advice = f" → {finding.advice}" if finding.advice else ""
-    return f"{typer.style(f'{finding.status:4}', fg=colour)} {finding.check:9}{finding.detail}{advice}"
+    return f"{typer.style(f'{finding.status:4}', fg=colour)} {finding.check:10}{finding.detail}{advice}"
 
 
 def _check_python(config: Config) -> Finding:
@@ -107,6 +107,20 @@ def _check_broker(config: Config) -> Finding:
     )
 
 
+def _check_sparkplug(config: Config) -> Finding:
+    from inspector.contract.broker import probe_broker
+
+    sparkplug = config.sparkplug
+    if not sparkplug.enabled:
+        return Finding("sparkplug", "OK", "switched off")
+    where = f"{sparkplug.host}:{sparkplug.port}"
+    answer = probe_broker(sparkplug)
+    if answer is None:
+        return Finding("sparkplug", "OK", f"{where} accepts the edge node's login")
+    advice = "verdicts do not depend on it; set sparkplug.host, sparkplug.port and the login, or switch it off"
+    return Finding("sparkplug", "WARN", f"{where}: {answer}", advice)
+
+
 def _check_database(config: Config) -> Finding:
     from inspector.store.engine import check
 
@@ -149,6 +163,7 @@ CHECKS: dict[str, Callable[[Config], Finding]] = {
     "device": _check_device,
     "encoder": _check_encoder,
     "broker": _check_broker,
+    "sparkplug": _check_sparkplug,
     "database": _check_database,
     "disk": _check_disk,
     "camera": _check_cameras,

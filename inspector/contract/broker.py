@@ -22,7 +22,7 @@ from typing import IO, Literal, Self
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from inspector.config import MqttConfig
+from inspector.config import BrokerConfig
 from inspector.contract.session import Identity, ProtocolRefusedError, Session
 from inspector.errors import BrokerError
 
@@ -207,7 +207,7 @@ def _answers(port: int) -> bool:
         client.loop_stop()
 
 
-def probe_broker(config: MqttConfig) -> str | None:
+def probe_broker(config: BrokerConfig) -> str | None:
     """Log in once, as nobody in particular; None if the broker accepts it, else why not."""
     try:
         for protocol in (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311):

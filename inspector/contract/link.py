@@ -115,7 +115,7 @@ class BrokerLink:
         """Say the will in person, wait until the broker has it, and leave in good order."""
         session, will = self._session, self._identity.will
         if session is not None and will is not None:
-            said = session.publish(will.topic, will.payload, qos=1, retain=True, expiry_s=None)
+            said = session.publish(will.topic, will.payload, qos=1, retain=will.retain, expiry_s=None)
             if said is not None:
                 with contextlib.suppress(RuntimeError, ValueError):  # not sent: the broker sends the will itself
                     said.wait_for_publish(GOODBYE_S)

@@ -21,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from inspector.config import MqttConfig
+from inspector.config import BrokerConfig
 from inspector.errors import BrokerError
 
 log = logging.getLogger(__name__)
@@ -78,10 +78,11 @@ Event = Connected | Lost | Acknowledged | Received
 
 @dataclass(frozen=True)
 class Will:
-    """What the broker says in our name when the connection dies, and we say before a clean end (retained)."""
+    """What the broker says in our name when the connection dies, and we say before a clean end."""
 
     topic: str
     payload: bytes
+    retain: bool = True
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,10 @@ class Identity:
     client_id: str
     will: Will | None = None
     subscriptions: tuple[tuple[str, int], ...] = ()
+
+
+class UnreachableError(BrokerError):
+    """There is nobody at that address: nothing was sent."""
 
 
 class ProtocolRefusedError(BrokerError):
@@ -134,7 +139,7 @@ class Session:
 
     def __init__(
         self,
-        config: MqttConfig,
+        config: BrokerConfig,
         identity: Identity,
         protocol: MQTTProtocolVersion,
         *,
@@ -160,14 +165,15 @@ class Session:
         """Connect and subscribe.
 
         Raises:
-            BrokerError: nobody there, refused, or no answer.
+            UnreachableError: nobody there.
+            BrokerError: refused, or no answer.
             ProtocolRefusedError: the other version of MQTT should be tried.
         """
         config = self._config
         try:
             self._client.connect(config.host, config.port, config.keepalive_s)
         except (OSError, ValueError) as error:
-            raise BrokerError(f"cannot connect: {error}") from error
+            raise UnreachableError(f"cannot connect: {error}") from error
         self._client.loop_start()
         v5 = self.protocol == MQTTProtocolVersion.MQTTv5
         self._wait_for(self._answered, MQTT5_ANSWER_TIMEOUT_S if v5 else ANSWER_TIMEOUT_S)
@@ -177,7 +183,10 @@ class Session:
         if reason.getName() == "Unsupported protocol version":
             raise ProtocolRefusedError(f"refused: {reason}")
         if reason.is_failure:
-            raise BrokerError(f"refused: {reason}; check mqtt.username, mqtt.password_file and the broker's rights")
+            raise BrokerError(
+                f"refused: {reason}; check {config.section}.username, "
+                f"{config.section}.password_file and the broker's rights"
+            )
         if self._identity.subscriptions:
             self._client.subscribe(list(self._identity.subscriptions))
             self._wait_for(self._subscribed, ANSWER_TIMEOUT_S)
@@ -238,10 +247,11 @@ class Session:
                 client.tls_set(ca_certs=ca_file, certfile=cert_file, keyfile=key_file)
             except (OSError, ValueError) as error:
                 raise BrokerError(
-                    f"TLS cannot be set up: {error}; check mqtt.ca_file, mqtt.cert_file and mqtt.key_file"
+                    f"TLS cannot be set up: {error}; check {config.section}.ca_file, {config.section}.cert_file and "
+                    f"{config.section}.key_file"
                 ) from error
         if will is not None:
-            client.will_set(will.topic, will.payload, qos=1, retain=True)
+            client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
         client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
@@ -262,10 +272,10 @@ class Session:
         self.ended.set()
 
     def _on_socket_open(self, _client: paho.Client, _data: Any, sock: Any) -> None:
-        # Bytes that stay unacknowledged for the window end the connection: a verdict must not arrive later than that.
+        # Bytes that stay unacknowledged for too long end the connection: a verdict must not arrive after its window.
         with contextlib.suppress(OSError, AttributeError):  # not offered by this system
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._config.window_ms)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._config.unacknowledged_ms)
 
     def _on_connect(
         self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, properties: Properties | None
@@ -295,10 +305,10 @@ class Session:
             self._tell(Received(message.topic, bytes(message.payload), message.retain, time.monotonic()))
 
 
-def _read_password(config: MqttConfig) -> str | None:
+def _read_password(config: BrokerConfig) -> str | None:
     if config.password_file is None:
         return None
     try:
         return config.password_file.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise BrokerError(f"mqtt.password_file {config.password_file} cannot be read: {error}") from error
+        raise BrokerError(f"{config.section}.password_file {config.password_file} cannot be read: {error}") from error

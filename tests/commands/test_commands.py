@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from inspector import simulation
+from inspector.commands import doctor
+from inspector.config import Config
 from inspector.images import encode_png
 
 REPOSITORY = Path(__file__).parents[2]
@@ -123,3 +125,11 @@ def test_db_upgrade_makes_the_database_and_doctor_says_what_is_missing(tmp_path:
     } == dict.fromkeys(("Python", "device", "encoder", "database", "camera"), "OK")
     assert checks["broker"]["status"] == "FAIL"
     assert checks["broker"]["advice"]
+    assert checks["sparkplug"]["detail"] == "switched off"
+
+
+def test_doctor_warns_of_a_sparkplug_broker_that_is_not_there() -> None:
+    config = Config.model_validate({"sparkplug": {"enabled": True, "port": 1}})
+    finding = doctor.CHECKS["sparkplug"](config)
+    assert (finding.status, "127.0.0.1:1: cannot connect" in finding.detail) == ("WARN", True)
+    assert "verdicts do not depend on it" in finding.advice
