@@ -16,7 +16,7 @@ from inspector.contract.codes import StationMode, StationState
 from inspector.promises import needed_for
 from inspector.store import labels, queries
 from inspector.store.engine import Store
-from inspector.store.products import find_product
+from inspector.store.products import find_product, revision_with
 from inspector.store.schema import Activation, Command, InspectionRow, Label, Product, Recipe, Station
 from inspector.store.stations import previous_recipe
 from inspector.types import Verdict
@@ -219,6 +219,21 @@ def products(store: Store, station: str) -> ProductsView:
             None if rollback is None else _recipe_view(rollback),
             len(_waiting(session, row.id)),
         )
+
+
+def recipe_with(store: Store, product: str, reference: str) -> RecipeView | None:
+    """The revision that took in a picture as its reference; None if no revision has."""
+    with store.read() as session:
+        recipe = revision_with(session, find_product(session, product).id, reference)
+        return None if recipe is None else _recipe_view(recipe)
+
+
+def parts(store: Store, inspection_ids: Sequence[int]) -> list[PartView]:
+    """These verdicts, newest first; those that were tidied away are left out."""
+    query = select(InspectionRow).where(InspectionRow.id.in_(inspection_ids))
+    query = query.options(joinedload(InspectionRow.recipe).joinedload(Recipe.product))
+    with store.read() as session:
+        return [part_view(row) for row in session.scalars(query.order_by(InspectionRow.id.desc()))]
 
 
 def references(store: Store, recipe_id: int) -> list[ReferenceView]:

@@ -20,15 +20,18 @@ def request(
     *,
     rev: int | None = None,
 ) -> None:
-    """Ask for a revision with the references of `rev` (the newest that is ready) and `more`; `change` is what is wished
-    otherwise.
+    """Ask for a revision with the references of `rev` (else of the newest, built or not yet) and `more`.
+
+    `change` is what is wished otherwise.
 
     Raises:
         NotFoundError: there is no such product.
         UsageError: no picture at all, or more than a recipe holds.
     """
     with plant.store.read() as session:
-        base = products.find_recipe(session, products.find_product(session, product).rcp, rev)
+        found = products.find_product(session, product)
+        newest = products.newest_revision(session, found.id)
+        base = newest if rev is None else products.find_recipe(session, found.rcp, rev)
         kept = [] if base is None else [(one.name, one.path) for one in base.references]
         wish = change(Wish() if base is None else products.wish_of(base))
     images = [(name, read_image(plant.data_path / path)) for name, path in kept]

@@ -89,12 +89,14 @@ def _choose(judged: list[Judged], number: int) -> list[Upload]:
     odd = sum(bool(one.warnings) for one in judged)
     if odd:
         st.warning(
-            f"{odd} of {len(judged)} pictures look odd. Drop those that should not be learned as good.",
+            f"{odd} of {len(judged)} pictures {'looks' if odd == 1 else 'look'} odd. "
+            "Drop those that should not be learned as good.",
             icon=":material/warning:",
         )
     st.caption("Untick a picture to drop it.")
     columns = st.columns(6, gap="small")
-    for position, one in enumerate(judged):
+    # The odd ones first, where they are seen without scrolling.
+    for position, one in enumerate(sorted(judged, key=lambda one: not one.warnings)):
         with columns[position % len(columns)].container(border=True, gap="xsmall"):
             if one.upload.thumbnail:
                 st.html(

@@ -77,9 +77,9 @@ def strip(parts: Sequence[PartView], data_path: Path, zone: tzinfo) -> str:
 
 
 def references(rows: Sequence[ReferenceView], threshold: float | None, data_path: Path) -> str:
-    """The pictures of a recipe with what each scored when it was left out, and what is odd about it."""
+    """The pictures of a recipe with what each scored when it was left out, and what is odd about it: those first."""
     cards = []
-    for row in rows:
+    for row in sorted(rows, key=lambda row: not row.warning):
         jpeg = pictures.view(data_path, row.path, STRIP_SIDE_PX)
         picture = _image(jpeg, row.name) if jpeg else '<div class="vi-none">picture missing</div>'
         above = threshold is not None and row.score is not None and row.score >= threshold

@@ -158,6 +158,11 @@ def share(count: int, n: int) -> str:
     return f"{count} of {n}: {100 * count / n:.1f} % ({100 * low:.1f} to {100 * high:.1f} %)"
 
 
+def counted(count: int, thing: str) -> str:
+    """A number with its noun; `thing` is one of them."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def shift_start(now: datetime) -> datetime:
     """Begin of the running shift, in the time zone of `now`: 06:00, 14:00 or 22:00."""
     hours = [hour for hour in (6, 14, 22) if hour <= now.hour]

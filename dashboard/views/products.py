@@ -24,6 +24,7 @@ RECIPE_LOOKS = {
     "failed": words.Look("failed", "✕", words.RED),
 }
 ACTIVE = words.Look("active", "●", words.GREEN)
+FLIPS_SHOWN = 12
 
 
 def page() -> None:
@@ -244,26 +245,21 @@ def _promise(recipe: data.RecipeView) -> str:
 def _report(plant: Dashboard, recipe: data.RecipeView) -> None:
     """What the build saw of this revision: parts that would flip, and confirmed defects that would pass."""
     report = recipe.report
-    if report.get("previewed"):
-        flips = report["flips"]
-        to_ok = sum(flip["now"] == int(Verdict.OK) for flip in flips)
-        st.caption(
-            f"Of the last {report['previewed']} parts whose pictures are kept, {len(flips)} would be decided otherwise: "
-            f"{to_ok} would be accepted now, {len(flips) - to_ok} would not."
-        )
+    _preview(plant, recipe)
     if report.get("lessons"):
         words_of = {"defect": "looks out for", "tolerated": "tolerates"}
         st.caption("Taught: " + "; ".join(f"{words_of[one['lesson']]} {one['picture']}" for one in report["lessons"]))
     if refused := report.get("good_not_accepted"):
         names = ", ".join(str(one["picture"]) for one in refused[:4])
-        st.warning(f"{len(refused)} confirmed good parts are not accepted ({names}).", icon=":material/info:")
+        count = words.counted(len(refused), "confirmed good part")
+        st.warning(f"Would still be rejected: {count} ({names}).", icon=":material/info:")
     _sensitivity(report.get("sensitivity") or {})
     if not recipe.escapes:
         return
     names = ", ".join(str(escape["picture"]) for escape in recipe.escapes[:4])
     st.error(
-        f"{len(recipe.escapes)} confirmed defects would pass ({names}). This revision is not activated unless an engineer "
-        "answers for it.",
+        f"{words.counted(len(recipe.escapes), 'confirmed defect')} would pass ({names}). "
+        "This revision is not activated unless an engineer answers for it.",
         icon=":material/gpp_maybe:",
     )
     with st.popover("Override with a reason", icon=":material/lock_open:"):
@@ -275,6 +271,28 @@ def _report(plant: Dashboard, recipe: data.RecipeView) -> None:
             args=(plant, recipe.id, reason),
             key=f"products:override:{recipe.id}",
         )
+
+
+def _preview(plant: Dashboard, recipe: data.RecipeView) -> None:
+    """What would change if this revision were active: parts that flip, with their pictures, and the confirmed defects."""
+    report = recipe.report
+    defects = words.counted(report.get("confirmed_defects", 0), "confirmed defect")
+    if report.get("confirmed_defects") and not report.get("escapes"):
+        st.success(f"None of the {defects} would pass.", icon=":material/verified_user:")
+    if not report.get("previewed"):
+        return
+    flips = {flip["inspection"]: Verdict(flip["now"]) for flip in report["flips"]}
+    to_ok = sum(now is Verdict.OK for now in flips.values())
+    st.markdown(
+        f"Of the last {report['previewed']} parts whose pictures are kept, **{len(flips)}** would be decided otherwise: "
+        f"{to_ok} would be accepted now, {len(flips) - to_ok} would not."
+    )
+    if flips:
+        with st.expander("Show the parts that would flip", icon=":material/compare:"):
+            st.caption("With the verdict that they were given. Choose one to see all that is known of it.")
+            st.html(tiles.strip(data.parts(plant.store, list(flips)[:FLIPS_SHOWN]), plant.data_path, local_zone()))
+            if len(flips) > FLIPS_SHOWN:
+                st.caption(f"The newest {FLIPS_SHOWN} of {len(flips)}.")
 
 
 def _sensitivity(found: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import streamlit as st
 
 from dashboard import data, pictures, revisions, tiles, what_if, words
 from dashboard.context import WHO, Dashboard, dashboard, local_zone, told, utc_now
+from dashboard.views.products import page as products_page
 from inspector.errors import UsageError
 from inspector.images import read_image
 from inspector.promises import MIN_CONFIRMED
@@ -19,7 +20,7 @@ from inspector.store.schema import InspectionRow, Label, RegionRow
 from inspector.types import Verdict, promise_words
 
 SIDE_PX = 900
-SKIPPED, LAST, AGAIN = "review:skipped", "review:last", "review:again"
+SKIPPED, LAST, AGAIN, SHOWN = "review:skipped", "review:last", "review:again", "review:shown"
 QUEUES: dict[str, tuple[Verdict, ...]] = {
     "Undecided": (Verdict.UNDECIDED,),
     "Rejects": (Verdict.NG,),
@@ -68,6 +69,7 @@ def _next(plant: Dashboard, waiting: Sequence[int]) -> InspectionRow | None:
 
 
 def _part(plant: Dashboard, queue: str, row: InspectionRow | None) -> None:
+    st.session_state[SHOWN] = None if row is None else row.id
     if row is None:
         _nothing_left(queue)
         return
@@ -78,6 +80,7 @@ def _part(plant: Dashboard, queue: str, row: InspectionRow | None) -> None:
             st.caption(f"{tiles.product_words(part)} · the verdict is not shown, so that it does not decide for you")
         else:
             st.html(tiles.verdict(part, local_zone()))
+            st.caption(tiles.product_words(part))
         picture = pictures.view(plant.data_path, row.image_path, SIDE_PX)
         heat_map = None if blind else pictures.view(plant.data_path, row.map_path, SIDE_PX)
         if picture is None:
@@ -123,15 +126,22 @@ def _defect_form(row: InspectionRow, *, blind: bool) -> tuple[str, tuple[float, 
     regions = [] if blind or not width_px else list(row.regions)
     places = [EVERYWHERE, *(f"region {number}" for number, _ in enumerate(regions, 1)), BOX]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        kind = st.selectbox("If it is a defect: which", KINDS, key=f"review:kind:{row.id}", accept_new_options=True)
+        kind = st.selectbox(
+            "If it is a defect: which",
+            KINDS,
+            index=None,
+            placeholder="not said",
+            key=f"review:kind:{row.id}",
+            accept_new_options=True,
+        )
         place = st.selectbox("where", places, index=1 if regions else 0, key=f"review:place:{row.id}")
     if place == EVERYWHERE:
-        return str(kind), None
+        return str(kind or ""), None
     if place == BOX:
         across = st.slider("from left to right, %", 0, 100, (25, 75), key=f"review:x:{row.id}")
         down = st.slider("from top to bottom, %", 0, 100, (25, 75), key=f"review:y:{row.id}")
-        return str(kind), _box(across[0] / 100, down[0] / 100, across[1] / 100, down[1] / 100)
-    return str(kind), _region_box(regions[places.index(place) - 1], (width_px, height_px))
+        return str(kind or ""), _box(across[0] / 100, down[0] / 100, across[1] / 100, down[1] / 100)
+    return str(kind or ""), _region_box(regions[places.index(place) - 1], (width_px, height_px))
 
 
 def _box(left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
@@ -154,14 +164,32 @@ def _buttons(plant: Dashboard, row: InspectionRow, defect: labels.Said, *, usabl
                 shortcut=key,
                 icon=icon,
                 disabled=not usable,
-                on_click=_label,
+                on_click=_answer,
                 args=(plant, row.id, said),
                 type="primary" if said.label == labels.GOOD else "secondary",
             )
         st.button("Skip", key=f"review:skip:{row.id}", shortcut="s", on_click=_skip, args=(row.id,))
 
 
+def _is_answered_now(inspection_id: int) -> bool:
+    """Whether this part is the one on the screen, true once for each drawing.
+
+    In the browser the buttons of the part before stay until the page is drawn; a fast key reaches those of both parts.
+    """
+    if st.session_state.get(SHOWN) != inspection_id:
+        return False
+    st.session_state[SHOWN] = None
+    return True
+
+
+def _answer(plant: Dashboard, inspection_id: int, said: labels.Said) -> None:
+    if _is_answered_now(inspection_id):
+        _label(plant, inspection_id, said)
+
+
 def _skip(inspection_id: int) -> None:
+    if not _is_answered_now(inspection_id):
+        return
     st.session_state[AGAIN] = None
     st.session_state.setdefault(SKIPPED, set()).add(inspection_id)
 
@@ -177,7 +205,7 @@ def _label(plant: Dashboard, inspection_id: int, said: labels.Said) -> None:
                 session,
                 plant.data_path,
                 products.find_product(session, name),
-                (row.image_path.rsplit("/", 1)[-1], image),
+                (_file_name(row.image_path), image),
                 said,
                 inspection_id=inspection_id,
                 source="review",
@@ -203,15 +231,35 @@ def _last(plant: Dashboard) -> None:
         st.html(tiles.facts([(part.name, said.label if not said.kind else f"{said.label}, {said.kind}")]))
         st.button("Change it", on_click=_again, args=(number,), icon=":material/undo:")
         if said.label == labels.GOOD and part.verdict in (Verdict.NG, Verdict.UNDECIDED):
+            _overkill(plant, row)
+        _lessons(plant, row, said)
+
+
+@st.fragment(run_every=1.0)
+def _overkill(plant: Dashboard, row: InspectionRow) -> None:
+    """Offer a good part that was not accepted as a reference; once it is one, say how far its revision is."""
+    with told():
+        if row.recipe is None or row.image_path is None:
+            return
+        taken = data.recipe_with(plant.store, row.recipe.product.name, _file_name(row.image_path))
+        if taken is None:
             st.caption("A good part was not accepted. As a reference it shows the line that this look is good.")
             st.button(
                 "Add to the references",
                 on_click=_add_reference,
-                args=(plant, number),
+                args=(plant, row.id),
                 icon=":material/add_photo_alternate:",
                 type="primary",
             )
-        _lessons(plant, row, said)
+        elif taken.busy:
+            st.progress(taken.progress, text=f"{taken.title} is being built with it · {100 * taken.progress:.0f} %")
+        else:
+            st.caption(f"It is a reference of {taken.title}. See on Products what would change, and activate it there.")
+            st.page_link(
+                st.Page(products_page, title="Products", url_path="products"),
+                label=f"See {taken.title}",
+                icon=":material/inventory_2:",
+            )
 
 
 def _lessons(plant: Dashboard, row: InspectionRow, said: Label) -> None:
@@ -258,8 +306,13 @@ def _add_reference(plant: Dashboard, inspection_id: int) -> None:
         row = data.inspection(plant.store, inspection_id)
         if row.image_path is None or row.recipe is None:
             raise UsageError("this part has no picture any more, so it cannot become a reference")
-        name = row.image_path.rsplit("/", 1)[-1]
-        revisions.request(plant, row.recipe.product.name, [(name, read_image(plant.data_path / row.image_path))])
+        name, product = _file_name(row.image_path), row.recipe.product.name
+        if data.recipe_with(plant.store, product, name) is None:  # a second click adds nothing
+            revisions.request(plant, product, [(name, read_image(plant.data_path / row.image_path))])
+
+
+def _file_name(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
 
 
 def _what_it_says(plant: Dashboard) -> None:
@@ -292,7 +345,8 @@ def _what_it_says(plant: Dashboard) -> None:
                 ]
             )
         )
-        st.caption("Shares with 95 % confidence intervals (Clopper and Pearson), of the parts that were reviewed.")
+        if seen.rejects or seen.accepted:
+            st.caption("Shares with 95 % confidence intervals (Clopper and Pearson), of the parts that were reviewed.")
         _recalibration(plant, active, seen)
     with st.expander("What would another threshold do?", icon=":material/troubleshoot:"):
         what_if.draw(plant, active)

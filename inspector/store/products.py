@@ -181,6 +181,19 @@ def find_recipe(session: Session, rcp: int, rev: int | None = None) -> Recipe | 
     return session.scalar(query.order_by(Recipe.rev.desc()).limit(1))
 
 
+def newest_revision(session: Session, product_id: int) -> Recipe | None:
+    """The newest revision that did not fail, built or still to be built; None if there is none."""
+    query = select(Recipe).where(Recipe.product_id == product_id, Recipe.status != "failed")
+    return session.scalar(query.order_by(Recipe.rev.desc()).limit(1))
+
+
+def revision_with(session: Session, product_id: int, reference: str) -> Recipe | None:
+    """The first revision, not failed, that has a reference of this file name; None if there is none."""
+    query = select(Recipe).where(Recipe.product_id == product_id, Recipe.status != "failed")
+    query = query.where(Recipe.references.any(ReferenceImage.name == reference))
+    return session.scalar(query.order_by(Recipe.rev).limit(1))
+
+
 def get_recipe(session: Session, recipe_id: int) -> Recipe:
     recipe = session.get(Recipe, recipe_id)
     if recipe is None:

@@ -1,10 +1,13 @@
 """The review page: what waits, labels that stay, the blind sample, and what follows from a label."""
 
+import sys
 from datetime import UTC, datetime, timedelta
+from textwrap import dedent
 
 import numpy as np
 import pytest
 from sqlalchemy import select
+from streamlit.testing.v1 import AppTest
 
 from inspector.store import labels, products
 from inspector.store.schema import InspectionRow, Label, Recipe
@@ -51,7 +54,7 @@ def test_rejects_wait_with_their_verdict_and_a_label_takes_one_away(line: Scene,
     page.segmented_control(key="review:queue").set_value("Rejects").run()
     assert "NG" in shown(page)
     page.button(key=f"review:defect:{rejects[0]}").click().run()
-    assert said(line) == [("defect", "scratch", False)]
+    assert said(line) == [("defect", "", False)]
     assert not [button for button in page.button if button.key == f"review:defect:{rejects[0]}"]
     assert "Your last answer" in shown(page)
 
@@ -154,8 +157,11 @@ def test_products_shows_what_a_revision_promises_and_refuses_one_that_lets_a_def
         }
     page = run_page("products", line)
     text = shown(page)
-    assert "1 confirmed defects would pass (a.png)" in text
-    assert "Of the last 20 parts whose pictures are kept, 1 would be decided otherwise: 1 would be accepted now" in text
+    assert "1 confirmed defect would pass (a.png)" in text
+    assert (
+        "Of the last 20 parts whose pictures are kept, **1** would be decided otherwise: 1 would be accepted now"
+        in text
+    )
     assert page.button(key=f"button-activate-{second.id}").disabled
     reason = next(box for box in page.text_input if str(box.key).startswith("products:reason"))
     reason.set_value("label was wrong").run()
@@ -198,3 +204,81 @@ def test_a_mark_of_a_good_part_is_tolerated_in_its_region(line: Scene, run_page:
     with line.store.read() as session:
         (newest,) = labels.current(session, 1)
         assert (newest.label, newest.lesson) == ("good", "tolerated")
+
+
+def test_a_false_reject_that_was_added_is_not_offered_again_but_shows_its_revision(
+    line: Scene, run_page: PageRunner
+) -> None:
+    page = run_page("review", line)
+    page.segmented_control(key="review:queue").set_value("Rejects").run()
+    page.button(key=f"review:good:{waiting(line, Verdict.NG)[0]}").click().run()
+    next(button for button in page.button if button.label == "Add to the references").click().run()
+    assert not [button for button in page.button if button.label == "Add to the references"]
+    assert "gear, revision 2 is being built with it" in page.get("progress")[0].text
+
+
+def test_a_double_click_adds_a_false_reject_once(line: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second click comes with the arguments of the first, before the page could be drawn anew."""
+    monkeypatch.setattr(sys, "argv", ["app.py", "--config", str(line.config_path)])
+    script = f"""
+        from dashboard.context import dashboard
+        from dashboard.views import review
+        for _ in range(2):
+            review._add_reference(dashboard(), {waiting(line, Verdict.NG)[0]})
+    """
+    page = AppTest.from_string(dedent(script), default_timeout=20).run()
+    assert not page.exception
+    with line.store.read() as session:
+        assert session.scalars(select(Recipe.rev).order_by(Recipe.rev)).all() == [1, 2]
+
+
+def test_a_fast_key_that_reaches_the_buttons_of_two_parts_labels_the_one_that_is_shown_and_once(
+    line: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, on_screen = waiting(line, Verdict.NG)[:2]
+    monkeypatch.setattr(sys, "argv", ["app.py", "--config", str(line.config_path)])
+    script = f"""
+        import streamlit as st
+        from dashboard.context import dashboard
+        from dashboard.views import review
+        from inspector.store import labels
+        st.session_state[review.SHOWN] = {on_screen}
+        for number in ({before}, {on_screen}, {on_screen}):
+            review._answer(dashboard(), number, labels.Said(labels.DEFECT))
+    """
+    page = AppTest.from_string(dedent(script), default_timeout=20).run()
+    assert not page.exception
+    with line.store.read() as session:
+        assert session.scalars(select(Label.inspection_id)).all() == [on_screen]
+
+
+def test_two_false_rejects_in_a_row_both_become_references(line: Scene, run_page: PageRunner) -> None:
+    """The second one comes while the revision with the first is still to be built."""
+    page = run_page("review", line)
+    page.segmented_control(key="review:queue").set_value("Rejects").run()
+    for number in waiting(line, Verdict.NG)[:2]:
+        page.button(key=f"review:good:{number}").click().run()
+        next(button for button in page.button if button.label == "Add to the references").click().run()
+    with line.store.read() as session:
+        newest = session.scalars(select(Recipe).order_by(Recipe.rev.desc())).first()
+        assert newest is not None
+        assert (newest.rev, len(newest.references)) == (3, 5)
+
+
+def test_products_tells_what_would_flip_with_pictures_and_that_no_confirmed_defect_would_pass(
+    line: Scene, run_page: PageRunner
+) -> None:
+    second = seed.teach(line, "gear", "gear", now=NOW, pictures=3)
+    number = waiting(line, Verdict.NG)[0]
+    with line.store.write() as session:
+        products.get_recipe(session, second.id).report = {
+            "previewed": 24,
+            "flips": [{"inspection": number, "was": 2, "now": 1, "score": 0.3}],
+            "confirmed_defects": 12,
+            "escapes": [],
+        }
+    page = run_page("products", line)
+    text = shown(page)
+    assert "None of the 12 confirmed defects would pass." in "\n".join(one.value for one in page.success)
+    assert "Of the last 24 parts whose pictures are kept, **1** would be decided otherwise" in text
+    assert f"history?part={number}" in text
