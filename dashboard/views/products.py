@@ -23,6 +23,7 @@ RECIPE_LOOKS = {
     "ready": words.Look("ready", "✓", words.GREY),
     "failed": words.Look("failed", "✕", words.RED),
 }
+LIST_KEY = "products:list"
 ACTIVE = words.Look("active", "●", words.GREEN)
 FLIPS_SHOWN = 12
 
@@ -138,14 +139,17 @@ def _list(view: data.ProductsView) -> str:
     key = f"products:list:{len(names)}:{st.session_state.get(teach.FORM, 0)}"
 
     def choose() -> None:
-        st.session_state[CHOSEN] = st.session_state[key]
+        if st.session_state.get(LIST_KEY) == key:  # not of a list that has been drawn anew meanwhile
+            st.session_state[CHOSEN] = st.session_state[key]
 
+    st.session_state[LIST_KEY] = key
+    if st.session_state.get(key) != st.session_state[CHOSEN]:
+        st.session_state[key] = st.session_state[CHOSEN]  # what is marked and what is shown are one and the same
     with st.container(border=True, key="card-list"):
         st.subheader("Products")
         st.radio(
             "Products",
             names,
-            index=names.index(st.session_state[CHOSEN]),
             # What changes stands in the captions: an option whose words change would lose the choice.
             captions=[_status_words(view.products[name][0], active) for name in names],
             key=key,
