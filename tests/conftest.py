@@ -16,9 +16,7 @@ __all__ = ["chromium"]
 
 
 @pytest.fixture(autouse=True)
-def published_messages(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[list[Emission]]:
+def published_messages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Emission]]:
     """Whatever a link of this process publishes is judged by the AsyncAPI document when the test is over.
 
     Tests that send anything but messages of the contract, because they are about the link, say `any_payload`.

@@ -79,17 +79,23 @@ def unpack_result(data: bytes, byte_order: ByteOrder) -> Result:
     """
     if len(data) != SIZE_BYTES:
         raise ContractError(f"resultb must have {SIZE_BYTES} bytes, but has {len(data)}")
-    values = dict(zip((field.name for field in LAYOUT), struct.unpack(_prefix(byte_order) + _FORMAT, data), strict=True))
+    values = dict(
+        zip((field.name for field in LAYOUT), struct.unpack(_prefix(byte_order) + _FORMAT, data), strict=True)
+    )
     crc, magic, zero = values.pop("crc"), values.pop("magic"), values.pop("zero")
     if (magic, zero) != (MAGIC, 0):
-        raise ContractError(f"resultb must start with 0x{MAGIC:02X} and have 0 at byte 3, but has {magic:#x} and {zero}")
+        raise ContractError(
+            f"resultb must start with 0x{MAGIC:02X} and have 0 at byte 3, but has {magic:#x} and {zero}"
+        )
     if crc != zlib.crc32(data[:CRC_OFFSET]):
         raise ContractError(f"resultb has the check sum {crc:08x}; expected {zlib.crc32(data[:CRC_OFFSET]):08x}")
     text = values["part"].rstrip(b"\0")
     try:
         return Result(**{**values, "part": text.decode("ascii", "replace")})
     except ValidationError as error:
-        raise ContractError(f"resultb: {error.error_count()} values are out of range: {error.errors()[0]['msg']}") from error
+        raise ContractError(
+            f"resultb: {error.error_count()} values are out of range: {error.errors()[0]['msg']}"
+        ) from error
 
 
 def _prefix(byte_order: ByteOrder) -> str:

@@ -135,7 +135,10 @@ class Result(Message):
     """One verdict for the PLC on `result`, and for the record on `late`."""
 
     model_config = ConfigDict(
-        json_schema_extra={"if": {"properties": {"err": {"const": 0}}}, "else": {"properties": {"res": {"enum": [0, 2]}}}}
+        json_schema_extra={
+            "if": {"properties": {"err": {"const": 0}}},
+            "else": {"properties": {"res": {"enum": [0, 2]}}},
+        }
     )
 
     boot: U16

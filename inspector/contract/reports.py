@@ -34,7 +34,7 @@ class Alarms(Message):
     canonical = False
 
     boot: U16
-    active: list[ActiveAlarm] = []
+    active: list[ActiveAlarm] = Field(default_factory=list)
     more: U16 = 0
 
     def fitted(self) -> "Alarms":

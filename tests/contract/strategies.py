@@ -58,7 +58,13 @@ def heartbeats() -> st.SearchStrategy[Heartbeat]:
 
 PIXELS = st.integers(0, 20_000)
 REGIONS = st.builds(
-    DetailRegion, x_px=PIXELS, y_px=PIXELS, width_px=PIXELS, height_px=PIXELS, area_px=st.integers(0, 10**9), peak=FINITE
+    DetailRegion,
+    x_px=PIXELS,
+    y_px=PIXELS,
+    width_px=PIXELS,
+    height_px=PIXELS,
+    area_px=st.integers(0, 10**9),
+    peak=FINITE,
 )
 SCORES = st.dictionaries(st.text(PART_LETTERS, max_size=16), FINITE, max_size=8)
 

@@ -13,7 +13,20 @@ from inspector.errors import ContractError
 from tests.contract.strategies import PART_LETTERS, results
 
 RESULT = Result(
-    boot=7, seq=1042, trg=88123, res=1, err=0, flg=8, rcp=3, rev=2, scr=-612, roi=5, lat=38, ts=1795219200, ms=125, part="A-1"
+    boot=7,
+    seq=1042,
+    trg=88123,
+    res=1,
+    err=0,
+    flg=8,
+    rcp=3,
+    rev=2,
+    scr=-612,
+    roi=5,
+    lat=38,
+    ts=1795219200,
+    ms=125,
+    part="A-1",
 )
 ORDERS: list[ByteOrder] = ["little", "big"]
 
@@ -28,7 +41,9 @@ def test_the_bytes_are_those_of_the_contract() -> None:
 
 
 def test_every_field_lies_at_a_multiple_of_its_size() -> None:
-    assert [(field.name, field.offset) for field in LAYOUT if field.code != "24s" and field.offset % field.size_bytes] == []
+    assert [
+        (field.name, field.offset) for field in LAYOUT if field.code != "24s" and field.offset % field.size_bytes
+    ] == []
     assert LAYOUT[-1].offset + LAYOUT[-1].size_bytes == SIZE_BYTES
     names = {field.name for field in LAYOUT} - {"magic", "zero", "crc"}
     assert names == set(Result.model_fields)

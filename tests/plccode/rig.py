@@ -136,5 +136,7 @@ class Twins:
             if decision.result is not None:
                 pairs.append(("verdict", read_verdict(self.memory["Verdict"]), decision.result))
         self.faults += [
-            f"{self.now_ms} ms, {what}: {name} {actual}, expected {right}" for name, actual, right in pairs if actual != right
+            f"{self.now_ms} ms, {what}: {name} {actual}, expected {right}"
+            for name, actual, right in pairs
+            if actual != right
         ]

@@ -112,12 +112,16 @@ class Line:
     def inject(self) -> None:
         """A third party: a retained verdict, or one of another boot."""
         trg = self.random.choice(self.open or [self.trg])
-        stolen = self.random.choice([{}, {"boot": (self.boot - 1) % (U16_MAX + 1)}, {"seq": self.random.randint(1, U32_MAX)}])
+        stolen = self.random.choice(
+            [{}, {"boot": (self.boot - 1) % (U16_MAX + 1)}, {"seq": self.random.randint(1, U32_MAX)}]
+        )
         kind, payload = self._encoded((self._kind(), self._verdict(trg, **stolen)))
         self.feed(kind, payload, retained=self.random.random() < 0.7)
 
     def wait(self) -> None:
-        self.twins.now_ms += self.random.choice([1, 125, 249, 250, 251, 500, 501, 749, 750, 751, 2001, 3000, 3001, 60_000])
+        self.twins.now_ms += self.random.choice(
+            [1, 125, 249, 250, 251, 500, 501, 749, 750, 751, 2001, 3000, 3001, 60_000]
+        )
         if self.random.random() < 0.7:
             self.twins.tick()
 
@@ -127,7 +131,18 @@ class Line:
         self.feed("hb", beat.to_json(), retained=self.random.random() < 0.1)
 
     def say_state(self, **changes: Any) -> None:
-        values = {"on": 1, "st": 7, "mode": 0, "boot": self.boot, "rcp": RCP, "rev": 1, "err": 0, "win": 2000, "hbp": 250, "ts": 5}
+        values = {
+            "on": 1,
+            "st": 7,
+            "mode": 0,
+            "boot": self.boot,
+            "rcp": RCP,
+            "rev": 1,
+            "err": 0,
+            "win": 2000,
+            "hbp": 250,
+            "ts": 5,
+        }
         try:
             payload = State(**{**values, **changes}).to_json()
         except ValueError:  # on and st that exclude each other: said all the same, by hand
@@ -201,7 +216,8 @@ class Line:
         return pick([
             {"res": pick([0, 2, 3])}, {"res": 0, "err": pick([101, 501, U16_MAX])}, {"res": 2, "err": 703}, {"rcp": RCP + 1},
             {"flg": 1 << self.random.randrange(16)}, {"flg": 8 | 16}, {"flg": pick([1, 1 | 8, 4, 64])}, {"trg": 0},
-            {"trg": self.trg}, {"boot": (self.boot + pick([1, -1])) % (U16_MAX + 1)}, {"seq": self.random.randint(1, U32_MAX)},
+            {"trg": self.trg}, {"boot": (self.boot + pick([1, -1])) % (U16_MAX + 1)},
+            {"seq": self.random.randint(1, U32_MAX)},
         ])  # fmt: skip
 
     def _encoded(self, message: tuple[str, bytes]) -> tuple[str, bytes]:
@@ -222,13 +238,17 @@ def _corrupt_text(chance: random.Random, payload: bytes) -> bytes:
         lambda: payload[:place],
         lambda: payload[:place] + b" " + payload[place:],
         lambda: payload + chance.choice([b" ", b"\n", b"}", b"\0"]),
-        lambda: payload.replace(b'"res":1', chance.choice([b'"res":01', b'"res":1.0', b'"res":4', b'"res":-1', b'"res":"1"'])),
+        lambda: payload.replace(
+            b'"res":1', chance.choice([b'"res":01', b'"res":1.0', b'"res":4', b'"res":-1', b'"res":"1"'])
+        ),
         lambda: payload.replace(b'"trg":', chance.choice([b'"trg":0', b'"trg":-', b'"trg":4294967296', b'"Trg":'])),
         lambda: payload.replace(b'"v":1', chance.choice([b'"v":2', b'"v":true', b'"v":', b'"v":11'])),
         lambda: payload.replace(b'"scr":', chance.choice([b'"scr":-', b'"scr":+', b'"scr":-0', b'"scr":99999999'])),
         lambda: payload.replace(b'"err":0', b'"err":501'),
         lambda: payload.replace(b'"seq":', chance.choice([b'"seq":0,"x":', b'"seq":18446744073709551617'])),
-        lambda: payload.replace(b'"part":"', b'"part":"' + chance.choice([b"y" * 33, "ä".encode(), b" ", b"\\u0041", b'"'])),
+        lambda: payload.replace(
+            b'"part":"', b'"part":"' + chance.choice([b"y" * 33, "ä".encode(), b" ", b"\\u0041", b'"'])
+        ),
         lambda: payload.replace(b'"res":1,"err":0', b'"err":0,"res":1'),
         lambda: payload.replace(b'"res":1', b'"res":1,"res":1'),
     ]

@@ -22,7 +22,6 @@ from tests.plccode.st_syntax import (
     For,
     FunctionCall,
     If,
-    Leave,
     Literal,
     Operation,
     Path,
@@ -47,7 +46,7 @@ Run = Callable[[Memory], str | None]
 """A statement; gives EXIT or RETURN where it leaves."""
 
 
-class StFault(Exception):
+class StFaultError(Exception):
     """A program did what a PLC would do silently: overflow, an index out of its array, an endless loop."""
 
 
@@ -235,7 +234,7 @@ class _Compiler:
                 memory[counter] = number
                 leaving = body(memory)
                 if memory[counter] != number:
-                    raise StFault(f"line {statement.line}: the loop's body changes its counter")
+                    raise StFaultError(f"line {statement.line}: the loop's body changes its counter")
                 if leaving == "EXIT":
                     break
                 if leaving is not None:
@@ -293,7 +292,9 @@ class _Compiler:
         name = declared.name
         found = Typed(declared.type, lambda memory: memory[name])
         for step in path.steps:
-            found = self._member(found, step, path.line) if isinstance(step, str) else self._element(found, step, path.line)
+            found = (
+                self._member(found, step, path.line) if isinstance(step, str) else self._element(found, step, path.line)
+            )
         return found
 
     def _member(self, holder: Typed, member: str, line: int) -> Typed:
@@ -324,7 +325,7 @@ class _Compiler:
         def place(memory: Memory) -> int:
             number: int = compute(memory)
             if not low <= number <= high:
-                raise StFault(f"line {line}: index {number} is not in {low}..{high}")
+                raise StFaultError(f"line {line}: index {number} is not in {low}..{high}")
             return number - low
 
         return place
@@ -409,10 +410,10 @@ def _arithmetic(sign: str, left: Compute, right: Compute, kind: str, line: int) 
     def compute(memory: Memory) -> int:
         first, second = left(memory), right(memory)
         if second == 0 and sign in ("/", "MOD"):
-            raise StFault(f"line {line}: division by zero")
+            raise StFaultError(f"line {line}: division by zero")
         value: int = apply(first, second)
         if not low <= value <= high:
-            raise StFault(f"line {line}: {first} {sign} {second} leaves {kind}")
+            raise StFaultError(f"line {line}: {first} {sign} {second} leaves {kind}")
         return value
 
     return compute
@@ -434,7 +435,7 @@ def _conversion(source: str, target: str, argument: Compute, line: int) -> Compu
     def compute(memory: Memory) -> int:
         value: int = argument(memory)
         if not low <= value <= high:
-            raise StFault(f"line {line}: {value} is no {target}")
+            raise StFaultError(f"line {line}: {value} is no {target}")
         return value
 
     return compute

@@ -17,7 +17,9 @@ from tests.plccode.rig import fill, program_of, read_verdict
 MODELS: list[type[Message]] = [Result, State, Heartbeat]
 
 
-def read_result(dialect: DialectName, payload: bytes, *, binary: bool = False, big_endian: bool = False) -> Result | None:
+def read_result(
+    dialect: DialectName, payload: bytes, *, binary: bool = False, big_endian: bool = False
+) -> Result | None:
     program = program_of(dialect)
     memory = program.instance("Vis1_ReadResult")
     memory |= {"Message": program.value("Vis1_Message"), "Binary": binary, "BigEndian": big_endian}
@@ -81,7 +83,9 @@ def test_a_changed_text_is_taken_by_the_program_if_and_only_if_the_model_takes_i
 
 
 @settings(max_examples=150, deadline=None)
-@given(result=results(part_length=24), place=st.integers(0, CRC_OFFSET - 1), byte=st.integers(0, 255), mended=st.booleans())
+@given(
+    result=results(part_length=24), place=st.integers(0, CRC_OFFSET - 1), byte=st.integers(0, 255), mended=st.booleans()
+)
 def test_changed_bytes_are_taken_by_the_program_if_and_only_if_the_model_takes_them(
     result: Result, place: int, byte: int, mended: bool
 ) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.plccode.st_machine import Program, StFault
+from tests.plccode.st_machine import Program, StFaultError
 from tests.plccode.st_syntax import StError
 
 
@@ -79,14 +79,15 @@ def test_bits_keep_their_pattern_when_they_become_a_number_with_a_sign() -> None
     ],
 )  # fmt: skip
 def test_what_a_plc_would_do_silently_is_a_fault(body: str, inputs: dict[str, Any]) -> None:
-    with pytest.raises(StFault, match="line"):
+    with pytest.raises(StFaultError, match="line"):
         run("VAR U : USINT; W : UINT; I : INT; A : ARRAY[0..1] OF USINT; END_VAR", body, **inputs)
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        "U := W;", "B := U;", "U := 256;", "U := -1;", "B := 1;", "U := U + W;", "B := U AND U;", "X := 1;", "IF U THEN END_IF;",
+        "U := W;", "B := U;", "U := 256;", "U := -1;", "B := 1;", "U := U + W;", "B := U AND U;", "X := 1;",
+        "IF U THEN END_IF;",
         "WHILE B DO U := 1; END_WHILE;", "REPEAT U := 1; UNTIL B END_REPEAT;", "EXIT;", "A := 1;", "U := A;", "U[0] := 1;",
         "FOR U := 0 TO 3 DO END_FOR;", "B := Y < Y;", "In1 := 1;", "U := UINT_TO_USINT(U);", "B := NOT U;", "U := SIN(U);",
         "U := 1", "U = 1;", "U := U @ 1;", "Y := WORD_TO_BYTE(Z);",
@@ -95,12 +96,15 @@ def test_what_a_plc_would_do_silently_is_a_fault(body: str, inputs: dict[str, An
 def test_what_a_compiler_would_refuse_is_refused(body: str) -> None:
     with pytest.raises(StError):
         run(
-            "VAR_INPUT In1 : INT; END_VAR VAR U : USINT; W : UINT; B : BOOL; Y : BYTE; Z : WORD; A : ARRAY[0..1] OF USINT; END_VAR",
+            "VAR_INPUT In1 : INT; END_VAR "
+            "VAR U : USINT; W : UINT; B : BOOL; Y : BYTE; Z : WORD; A : ARRAY[0..1] OF USINT; END_VAR",
             body,
         )
 
 
-@pytest.mark.parametrize("declarations", ["Step : INT;", "Limit : INT;", "A : INT; a : INT;", "A : LREAL;", "A : BYTE := 256;"])
+@pytest.mark.parametrize(
+    "declarations", ["Step : INT;", "Limit : INT;", "A : INT; a : INT;", "A : LREAL;", "A : BYTE := 256;"]
+)
 def test_names_and_types_that_some_tool_refuses_are_refused(declarations: str) -> None:
     with pytest.raises(StError):
         run(f"VAR {declarations} END_VAR", "")

@@ -72,16 +72,16 @@ def _quote_blocks(text: str) -> str:
 
 def _mark_locals(body: str, names: set[str]) -> str:
     """Put `#` before each local name, but not before members (after a dot) nor the parameters that a call names."""
-    tokens = [(found.lastgroup or "", found.group()) for found in _TOKEN.finditer(body)]
+    words = [(found.lastgroup or "", found.group()) for found in _TOKEN.finditer(body)]
     marked: list[str] = []
     depth, before = 0, ""
-    for place, (group, token) in enumerate(tokens):
-        depth += (token == "(") - (token == ")")
-        following = next((text for kind, text in tokens[place + 1 :] if kind not in ("space", "comment")), "")
+    for place, (group, word) in enumerate(words):
+        depth += (word == "(") - (word == ")")
+        following = next((text for kind, text in words[place + 1 :] if kind not in ("space", "comment")), "")
         is_parameter = depth > 0 and following == ":="
-        is_local = group == "name" and token.lower() in names and before != "." and not is_parameter
-        marked.append(f"#{token}" if is_local else token)
-        before = token if group not in ("space", "comment") else before
+        is_local = group == "name" and word.lower() in names and before != "." and not is_parameter
+        marked.append(f"#{word}" if is_local else word)
+        before = word if group not in ("space", "comment") else before
     return "".join(marked)
 
 

@@ -23,7 +23,9 @@ def generate(name: DialectName) -> dict[str, str]:
     environment = _environment(dialect)
     values = template_values()
     return {
-        f"vis1_{block}{dialect.suffix}": dialect.render(environment.get_template(f"{block}.st.j2").render(values) + "\n")
+        f"vis1_{block}{dialect.suffix}": dialect.render(
+            environment.get_template(f"{block}.st.j2").render(values) + "\n"
+        )
         for block in BLOCKS
     }
 
