@@ -14,15 +14,17 @@ from jsonschema import Draft7Validator
 from typer.testing import CliRunner
 
 from inspector.cli import app
+from inspector.config import MqttConfig
 from inspector.contract.asyncapi import build_document, render_json, render_yaml
 from inspector.contract.binary import pack_result
 from inspector.contract.channels import CHANNELS, Channel, command_channels, example_bytes
 from inspector.contract.link import BrokerLink
 from inspector.contract.messages import COMMANDS, CommandMessage, Message, Result, State
-from inspector.contract.session import Session
+from inspector.contract.session import Identity, Session
 from inspector.contract.topics import KINDS
 from inspector.errors import ContractError
 from tests.asyncapi_judge import DOCUMENT, Emission, Judge
+from tests.brokers import TestBroker, Witness, wait_until
 from tests.contract import strategies
 
 JUDGE = Judge()
@@ -101,9 +103,6 @@ def test_a_verdict_that_is_retained_or_not_acknowledged_is_found(qos: int, retai
 def test_what_a_link_publishes_reaches_the_judge(
     published_messages: list[Emission], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from inspector.config import MqttConfig
-    from inspector.contract.session import Identity
-
     link = BrokerLink(MqttConfig(), Identity("nobody"))
     session: Session = link._new_session()
     monkeypatch.setattr(link, "_session", session)
@@ -111,6 +110,26 @@ def test_what_a_link_publishes_reaches_the_judge(
 
     assert published_messages == [Emission("a/vis1/result", b"fresh", 1, False)]
     assert JUDGE.faults(published_messages[0])
+
+
+@pytest.mark.any_payload
+def test_a_recorder_on_a_broker_finds_what_others_than_the_tests_sent_wrongly(broker: TestBroker) -> None:
+    recorder = Witness(broker.port, client_id="recorder")
+    link = BrokerLink(MqttConfig(port=broker.port), Identity("station"))
+    link.start()
+    wait_until(lambda: link.is_connected)
+    recorder.publish("a/vis1/result", b"by the test")
+    link.publish("a/vis1/result", RESULT, qos=1)
+    wait_until(lambda: len(recorder.messages) == 2)
+    assert recorder.faults() == []
+
+    link.publish("a/vis1/result", b"by the station", qos=1)
+    wait_until(lambda: len(recorder.messages) == 3)
+    link.stop()
+    recorder.close()
+
+    assert len(recorder.faults()) == 1
+    assert "by the station" in recorder.faults()[0]
 
 
 @pytest.fixture(scope="session")
