@@ -11,7 +11,11 @@ from inspector.contract.binary import pack_result
 from inspector.contract.messages import (
     COMMANDS,
     Ack,
+    Alarm,
+    Alarms,
+    ChallengeBegin,
     CommandMessage,
+    Confirm,
     Detail,
     DetailRegion,
     Heartbeat,
@@ -20,9 +24,11 @@ from inspector.contract.messages import (
     Result,
     SelectRecipe,
     State,
+    SuspectPart,
+    Suspects,
     Trigger,
 )
-from inspector.contract.reports import ActiveAlarm, Alarms, Counters, Disposition, Stats
+from inspector.contract.reports import Counters, Disposition, Stats
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ CHANNELS = (
     Channel("late", Result, "send", 1, False, "A verdict that missed its window, with the flag late; for the record."),
     Channel("stats", Stats, "send", 0, True, "Counters of the last minute and of the shift."),
     Channel("alarm", Alarms, "send", 1, True, "All active alarms."),
+    Channel("suspect", Suspects, "send", 1, False, "Parts that passed and whose verdict is in doubt."),
     Channel("ack", Ack, "send", 1, False, "Answers to commands: accepted, then the final code."),
     Channel("disp", Disposition, "receive", 1, False, "What the PLC did with a part."),
 )
@@ -85,10 +92,15 @@ _EXAMPLES: dict[type[Message], Message] = {
         boot=7, ts=1795219200, since=1795202400,
         minute=Counters(n=60, ok=58, ng=2, und=0, none=0), shift=Counters(n=16800, ok=16540, ng=241, und=12, none=7),
     ),
-    Alarms: Alarms(boot=7, active=[ActiveAlarm(err=204, since=1795218000, text="the light has drifted")]),
+    Alarms: Alarms(boot=7, alarms=[Alarm(err=204, src="top", txt="the light has drifted", since=1795218000)]),
+    Suspects: Suspects(
+        boot=7, err=702, ch=12, page=1, pages=1, parts=[SuspectPart(boot=7, seq=1042, trg=88123, part="A-00088123")]
+    ),
     Ack: Ack(cid=17, cmd="select_recipe", code=0, st=7, err=0, lat=212),
     Disposition: Disposition(trg=88123, boot=7, seq=1042, acc=1, rsn=1),
     SelectRecipe: SelectRecipe(cid=17, rcp=3, rev=2),
+    Confirm: Confirm(cid=21, alarm=204),
+    ChallengeBegin: ChallengeBegin(cid=20, set=1),
     Trigger: Trigger(cid=18, trg=88125, part="A-00088125"),
 }  # fmt: skip
 

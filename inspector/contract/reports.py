@@ -1,4 +1,4 @@
-"""What displays and the record get beside the verdicts: active alarms, counters, and what the PLC did with a part.
+"""What stands beside the verdicts: counters for displays, and what the PLC did with a part.
 
 May import `messages`. A module of its own because none of it is on the way of a verdict.
 """
@@ -11,38 +11,6 @@ from inspector.contract.messages import U16, U32, U32_MAX, Message
 
 REASONS = 8
 """How many reasons the acceptance gate has for a decision; `gate.Reason` numbers them from 1."""
-
-
-class ActiveAlarm(BaseModel):
-    """An alarm that stands; `err` is its error code, and names it in the command `confirm`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    err: Annotated[int, Field(ge=1, le=65535)]
-    since: U32
-    n: U32 = 1
-    text: Annotated[str, Field(max_length=80)] = ""
-
-
-class Alarms(Message):
-    """All active alarms on `alarm`, the newest first; an empty list takes the last one back.
-
-    `since` is in UTC seconds, `n` how often it has come since, `more` how many had no room.
-    """
-
-    limit_bytes = 2048
-    canonical = False
-
-    boot: U16
-    active: list[ActiveAlarm] = Field(default_factory=list)
-    more: U16 = 0
-
-    def fitted(self) -> "Alarms":
-        """Leave out the last alarms until the message fits, and say how many."""
-        message = self
-        while message.active and len(message._encoded()) > self.limit_bytes:
-            message = message.model_copy(update={"active": message.active[:-1], "more": message.more + 1})
-        return message
 
 
 class Counters(BaseModel):

@@ -10,13 +10,14 @@ from inspector.contract.messages import (
     PART_LENGTH,
     U16_MAX,
     U32_MAX,
+    Alarm,
+    Alarms,
     Detail,
     DetailRegion,
     Heartbeat,
     Result,
     State,
 )
-from inspector.contract.reports import ActiveAlarm, Alarms
 
 U16 = st.integers(0, U16_MAX)
 U32 = st.integers(0, U32_MAX)
@@ -85,5 +86,7 @@ def details() -> st.SearchStrategy[Detail]:
 
 def alarms() -> st.SearchStrategy[Alarms]:
     """Lists of alarms longer than have room."""
-    alarm = st.builds(ActiveAlarm, err=st.integers(1, U16_MAX), since=U32, n=U32, text=st.text(max_size=80))
-    return st.builds(Alarms, boot=U16, active=st.lists(alarm, max_size=40))
+    alarm = st.builds(
+        Alarm, err=st.integers(1, U16_MAX), src=st.text(max_size=32), since=U32, txt=st.text(max_size=120)
+    )
+    return st.builds(Alarms, boot=U16, alarms=st.lists(alarm, max_size=40))

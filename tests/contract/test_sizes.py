@@ -2,8 +2,8 @@
 
 from hypothesis import given, settings
 
-from inspector.contract.messages import Detail, Message, Result
-from inspector.contract.reports import REASONS, Alarms
+from inspector.contract.messages import Alarms, Detail, Message, Result
+from inspector.contract.reports import REASONS
 from tests.contract import strategies
 
 
@@ -35,8 +35,8 @@ def test_fitted_alarms_have_at_most_2048_bytes_and_count_what_they_left_out(alar
     fitted = alarms.fitted()
 
     assert len(fitted.to_json()) <= 2048
-    assert fitted.active == alarms.active[: len(fitted.active)]
-    assert fitted.more == len(alarms.active) - len(fitted.active)
+    assert fitted.alarms == alarms.alarms[: len(fitted.alarms)]
+    assert fitted.more == len(alarms.alarms) - len(fitted.alarms)
 
 
 def test_disp_knows_every_reason_of_the_gate() -> None:
