@@ -1,7 +1,7 @@
 """The contract as an AsyncAPI 3.0 document, made from the models; `docs/asyncapi.yaml` is kept equal to it by a test.
 
-May import the channels and their models, and PyYAML. Nothing is written here that a model knows: names, order, ranges,
-lengths and the rules between two keys come from pydantic.
+May import the channels and their models, the defaults of the configuration, and PyYAML. Nothing is written here that a
+model knows: names, order, ranges, lengths and the rules between two keys come from pydantic.
 """
 
 import json

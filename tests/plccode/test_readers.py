@@ -1,5 +1,6 @@
 """The generated readers take exactly the messages that the models take, and read the same numbers."""
 
+import zlib
 from typing import Any
 
 import pytest
@@ -64,7 +65,6 @@ def test_every_binary_verdict_is_read_as_it_was_written(dialect: DialectName, re
 @settings(max_examples=100, deadline=None)
 @given(message=st.one_of(states(), heartbeats()))
 def test_every_state_and_heartbeat_is_read_as_it_was_written(message: Message) -> None:
-    assert read_numbers(MODELS.index(type(message)), message.to_json()) is not None
     table = message_tables()[type(message).__name__.lower()]
     read = read_numbers(MODELS.index(type(message)), message.to_json())
     assert read is not None
@@ -89,8 +89,6 @@ def test_a_changed_text_is_taken_by_the_program_if_and_only_if_the_model_takes_i
 def test_changed_bytes_are_taken_by_the_program_if_and_only_if_the_model_takes_them(
     result: Result, place: int, byte: int, mended: bool
 ) -> None:
-    import zlib
-
     data = bytearray(pack_result(result, "little"))
     data[place] = byte
     if mended:
