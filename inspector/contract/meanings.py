@@ -37,6 +37,10 @@ _MEANINGS = {
     "hash": "SHA-256 of the bank",
     "thr": "raw threshold",
     "cal": "what the threshold rests on",
+    "rate": "false rejects that the threshold promises; null = nothing",
+    "bound": "what they do not exceed with 95 % confidence; null = nothing is promised",
+    "false_reject_rate": "false rejects that the threshold promises; null = nothing",
+    "false_reject_bound": "what they do not exceed with 95 % confidence; null = nothing is promised",
     "since": "UTC seconds",
     "camera": "name of the camera",
     "frame": "number of the frame",
@@ -110,6 +114,9 @@ def meaning(model: type[BaseModel], key: str) -> str:
     """What `key` says in messages of `model`.
 
     Raises:
-        KeyError: nobody has written it down.
+        LookupError: nobody has written it down.
     """
-    return _MEANINGS.get(f"{model.__name__}.{key}") or _MEANINGS[key]
+    text = _MEANINGS.get(f"{model.__name__}.{key}") or _MEANINGS.get(key)
+    if text is None:
+        raise LookupError(f"{model.__name__}.{key} has no meaning yet; write one into meanings.py")
+    return text
