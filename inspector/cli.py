@@ -14,11 +14,13 @@ from inspector.commands import (
     adapt,
     bench,
     config,
+    contract,
     db,
     demo,
     doctor,
     encoder,
     evaluate,
+    plc,
     product,
     programs,
     references,
@@ -51,6 +53,8 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("adapt")(adapt.adapt)
 app.add_typer(bench.app, name="bench")
 app.add_typer(encoder.app, name="encoder")
+app.add_typer(contract.app, name="contract")
+app.add_typer(plc.app, name="plc")
 app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)

@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from inspector.contract.broker import BrokerKind, BrokerProcess, find_mosquitto, start_broker
+from tests.asyncapi_judge import JUDGE, Emission
 
 KINDS: list[BrokerKind] = ["mosquitto", "amqtt"] if find_mosquitto() else ["amqtt"]
 
@@ -55,10 +56,13 @@ class TestBroker:
 class Witness:
     """An independent subscriber: every message with its time of arrival; it connects again by itself."""
 
-    def __init__(self, port: int, topic: str = "#") -> None:
+    injected: ClassVar[set[tuple[str, bytes]]] = set()
+    """What tests published as a third party; it need not be a message of the contract."""
+
+    def __init__(self, port: int, topic: str = "#", *, client_id: str = "witness") -> None:
         self.messages: list[tuple[str, bytes, bool, float]] = []
         self.subscriptions = 0
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="witness")
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, 1)
         self._client.on_subscribe = self._on_subscribe
@@ -76,7 +80,13 @@ class Witness:
     def of(self, topic: str) -> list[bytes]:
         return [payload for name, payload, _, _ in list(self.messages) if name == topic]
 
+    def faults(self) -> list[str]:
+        """What the AsyncAPI document says against the messages that others than the tests have published."""
+        seen = {(topic, payload) for topic, payload, _, _ in list(self.messages)} - self.injected
+        return sorted(fault for topic, payload in seen for fault in JUDGE.faults(Emission(topic, payload)))
+
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        self.injected.add((topic, payload))
         self._client.publish(topic, payload, 1, retain).wait_for_publish(5)
 
     def close(self) -> None:

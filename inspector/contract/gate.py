@@ -1,6 +1,6 @@
 """The PLC's acceptance gate: rule 3 of the contract as code, without threads, clock or network.
 
-May import `codes`, `messages` and errors. It is the model for the PLC program and the judge in the tests: each
+May import `binary`, `codes`, `messages` and errors. It is the model for the PLC program and the judge in the tests: each
 trigger gets exactly one decision, and without a fresh, explicit, matching OK that decision is "reject".
 """
 
@@ -8,12 +8,14 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from inspector.contract.binary import ByteOrder, unpack_result
 from inspector.contract.codes import PASSING_FLAGS, Flag, StationMode, StationState
 from inspector.contract.messages import U16_MAX, Heartbeat, Result, State, seq_is_newer
 from inspector.errors import ContractError
 
 HEARTBEAT_PERIODS = 3
-REMEMBERED_RESULTS = 4096
+REMEMBERED_RESULTS = 256
+"""More than a broker can have unacknowledged of one sender (100), and small enough for a PLC."""
 
 
 class Reason(StrEnum):
@@ -27,6 +29,11 @@ class Reason(StrEnum):
     ERROR = "error"
     BLOCKING_FLAG = "blocking flag"
     NOT_OK = "not ok"
+
+    @property
+    def number(self) -> int:
+        """How the PLC's program and `disp` name it, from 1 in the order above."""
+        return list(Reason).index(self) + 1
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,12 @@ class GateSettings:
     """`timeout_s` is the PLC's own timer from trigger to verdict.
 
     `allow_simulated` is for a line that has no real parts: verdicts with the flag SIMULATED may pass.
+    `byte_order` is that of `resultb`.
     """
 
     timeout_s: float = 2.0
     allow_simulated: bool = False
+    byte_order: ByteOrder = "little"
 
 
 def boot_is_newer(boot: int, than: int) -> bool:
@@ -73,7 +82,7 @@ def boot_is_newer(boot: int, than: int) -> bool:
 
 
 class AcceptanceGate:
-    """Feed it every message on `result`, `state` and `hb`, its own triggers, and the time (monotonic seconds)."""
+    """Feed it every message on `result` (or `resultb`), `state` and `hb`, its own triggers, and monotonic seconds."""
 
     def __init__(self, settings: GateSettings | None = None, *, wanted_rcp: int | None = None) -> None:
         self.settings = settings or GateSettings()
@@ -110,10 +119,12 @@ class AcceptanceGate:
                 self._take_state(State.from_json(payload), now)
             elif kind == "hb" and not retained:
                 self._take_heartbeat(Heartbeat.from_json(payload), now)
-            elif kind == "result" and retained:
+            elif kind in ("result", "resultb") and retained:
                 self.counts.retained += 1
             elif kind == "result":
                 decisions += self._take_result(Result.from_json(payload), now)
+            elif kind == "resultb":
+                decisions += self._take_result(unpack_result(payload, self.settings.byte_order), now)
         except ContractError:
             self.counts.malformed += 1
         return decisions

@@ -134,6 +134,13 @@ def _explain(error: ValidationError) -> str:
 class Result(Message):
     """One verdict for the PLC on `result`, and for the record on `late`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"err": {"const": 0}}},
+            "else": {"properties": {"res": {"enum": [0, 2]}}},
+        }
+    )
+
     boot: U16
     seq: Annotated[int, Field(ge=1, le=U32_MAX)]
     trg: U32
@@ -162,6 +169,14 @@ class Result(Message):
 
 class State(Message):
     """State of the station on `state`; the offline form is the last will."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"st": {"const": 0}}},
+            "then": {"properties": {"on": {"const": 0}}},
+            "else": {"properties": {"on": {"const": 1}}},
+        }
+    )
 
     on: Annotated[int, Field(ge=0, le=1)]
     st: Annotated[int, Field(ge=0, le=int(StationState.PREPARING))]

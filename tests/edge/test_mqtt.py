@@ -78,6 +78,7 @@ def test_mqtt_5_is_used_where_the_broker_has_it_and_3_1_1_where_not(
     assert link.has_expiry == (broker.kind == "mosquitto")
 
 
+@pytest.mark.any_payload
 def test_nothing_is_queued_while_there_is_no_connection(broker: TestBroker, link_to: Callable[..., MqttLink]) -> None:
     witness = Witness(broker.port)
     link = link_to(broker)
@@ -97,6 +98,7 @@ def test_nothing_is_queued_while_there_is_no_connection(broker: TestBroker, link
     witness.close()
 
 
+@pytest.mark.any_payload
 def test_a_message_in_flight_when_the_broker_dies_is_not_sent_again_by_the_library(
     broker: TestBroker, link_to: Callable[..., MqttLink]
 ) -> None:
@@ -197,6 +199,7 @@ def test_a_missing_certificate_is_said_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
+@pytest.mark.any_payload
 def test_a_dead_network_thread_is_noticed_and_replaced(
     broker: TestBroker, link_to: Callable[..., MqttLink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +231,7 @@ def test_without_a_broker_the_link_goes_on_trying_and_stops_when_told() -> None:
 
 
 @pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
+@pytest.mark.any_payload
 def test_a_full_queue_of_events_drops_and_counts_instead_of_blocking(
     broker: TestBroker, link_to: Callable[..., MqttLink]
 ) -> None:
@@ -244,6 +248,7 @@ def test_a_full_queue_of_events_drops_and_counts_instead_of_blocking(
 
 
 @pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
+@pytest.mark.any_payload
 def test_publishing_from_many_threads_never_exceeds_what_the_broker_allows(
     broker: TestBroker, link_to: Callable[..., MqttLink]
 ) -> None:

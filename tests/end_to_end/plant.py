@@ -94,12 +94,16 @@ def teach(config: Config, kinds: tuple[str, ...], *, active: str | None) -> dict
 
 @dataclass
 class Line:
-    """One station with its broker and database; each `start` is a new worker process."""
+    """One station with its broker and database; each `start` is a new worker process.
+
+    The recorder hears every message of the workers and PLCs; `close` judges them by the AsyncAPI document.
+    """
 
     folder: Path
     broker: TestBroker
     taught: dict[str, int]
     values: dict[str, Any]
+    recorder: Witness
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -173,7 +177,10 @@ class Line:
             if worker.poll() is None:
                 worker.kill()
             worker.wait()
+        self.recorder.close()
         self.broker.close()
+        faults = self.recorder.faults()
+        assert not faults, "messages that are not in docs/asyncapi.yaml:\n" + "\n".join(faults)
 
 
 class Belt:
@@ -228,7 +235,7 @@ def line(taught_line: tuple[Path, dict[str, int]], tmp_path: Path) -> Iterator[L
         "mqtt": {"port": broker.port, "prefix": PREFIX, "heartbeat_ms": 300},
         "images": {"save": "none"},
     }
-    made = Line(tmp_path, broker, taught, values)
+    made = Line(tmp_path, broker, taught, values, Witness(broker.port, client_id="recorder"))
     yield made
     made.close()
 
