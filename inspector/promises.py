@@ -1,7 +1,8 @@
 """The arithmetic of what few parts can promise: order statistics and exact binomial bounds. No dependencies.
 
 Clopper and Pearson 1934; for order statistics of exchangeable scores see Vovk, Gammerman, Shafer, "Algorithmic Learning
-in a Random World".
+in a Random World"; for how many of the next parts exceed one, Wilks 1942 (Annals of Mathematical Statistics 13) and David
+and Nagaraja, "Order Statistics" (2003), section 7.3.
 """
 
 from math import ceil, comb
@@ -42,6 +43,34 @@ def false_reject_bound(n: int, rank: int, confidence: float = CONFIDENCE) -> flo
     quantile: P(r > p) = P(Binomial(n, p) ≤ n − rank). For rank = n that is (1 − p)^n, and p = 1 − 0.05^(1/n).
     """
     return _rate_where(n, n - rank, 1.0 - confidence)
+
+
+def exceedance_chance(n: int, rank: int, m: int, count: int) -> float:
+    """Chance that at most `count` of m further scores lie above the `rank`-th of n, all exchangeable and distinct.
+
+    All orders of the n + m scores are equally likely, so it is counting: x of the m lie above in C(n − rank + x, x) ·
+    C(rank − 1 + m − x, m − x) of C(n + m, m) cases. That is the negative hypergeometric law, also called beta-binomial:
+    Binomial(m, p) whose rate p has the order statistic's Beta(n + 1 − rank, rank). Ties make it an upper bound of what is
+    seen above the threshold.
+
+    Raises:
+        CalibrationError: no such rank, or no further scores.
+    """
+    if not 1 <= rank <= n or m < 1:
+        raise CalibrationError(
+            f"rank {rank} of {n} scores and {m} further ones; expected a rank from 1 to n, and m from 1 on"
+        )
+    cases = sum(comb(n - rank + x, x) * comb(rank - 1 + m - x, m - x) for x in range(min(count, m) + 1))
+    return cases / comb(n + m, m)
+
+
+def exceedance_bound(n: int, rank: int, m: int, confidence: float = CONFIDENCE) -> int:
+    """So many of m further normal parts, at most, are rejected with `confidence`, if the threshold is the `rank`-th of n.
+
+    `false_reject_bound` is on the rate in the long run, which m → ∞ approaches; m parts scatter around it, so that for few
+    of them this bound lies above m times that rate.
+    """
+    return next(count for count in range(m + 1) if exceedance_chance(n, rank, m, count) >= confidence)
 
 
 def interval(count: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -5,6 +5,7 @@ The worker's builder and `inspector product add` both come through here.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from inspector.store import labels, products, queries
 from inspector.store.engine import Store
 from inspector.store.schema import InspectionRow, Label, Recipe
 from inspector.store.writer import StoreWriter
-from inspector.types import Calibration, Inspection, Verdict
+from inspector.types import Calibration, ImageArray, Inspection, Verdict
 
 BATCH = 8
 PREVIEWED = 200
@@ -59,10 +60,9 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
         recipe = products.get_recipe(session, recipe_id)
         place = Path("banks") / str(recipe.product.rcp) / str(recipe.rev)
         pictures = [(reference.name, data_path / reference.path) for reference in recipe.references]
-        known = {reference.sha256 for reference in recipe.references}
+        known = [reference.sha256 for reference in recipe.references]
         wish, said = products.wish_of(recipe), labels.current(session, recipe.product_id)
         last = queries.latest_of_product(session, recipe.product_id, PREVIEWED)
-    good = [label for label in said if label.label == labels.GOOD and label.sha256 not in known]
     # A defect that lies among the references is kept: it scores near zero, and the gate must say so.
     defects = [label for label in said if label.label == labels.DEFECT]
     teachers = [label for label in said if label.lesson and label.region]
@@ -78,20 +78,19 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
     )
     findings = [*check_pictures(images, names), *check_scores(detector.mutual)]
     tell(0.7, "scoring the confirmed good parts")
-    scored = _scored(detector, data_path, good)
-    detector = _calibrated(detector, [inspection.score for _, inspection in scored], wish)
+    confirmed = {label.sha256: label for label in said if label.label == labels.GOOD}
+    good = [label for label in confirmed.values() if label.sha256 not in known]
+    moved = [(place, image) for place, image in enumerate(images) if known[place] in confirmed and len(images) > 1]
+    mutual = detector.mutual
+    seen = _judged(detector, data_path, good, moved, wish)
+    plain = _judged(detector.without_lessons(), data_path, good, moved, wish) if teachers else seen
+    detector = seen.detector
     tell(0.8, "trying the confirmed defects")
-    report = {
-        "confirmed_good": len(good),
+    report = _reported(seen, plain, teachers, _escapes(detector, data_path, defects))
+    report |= {
+        "confirmed_good": len(good) + len(moved),
         "confirmed_defects": len(defects),
         "labels_until": max((label.id for label in said), default=0),
-        "lessons": [{"label": label.id, "picture": label.name, "lesson": label.lesson} for label in teachers],
-        "good_not_accepted": [
-            {"label": label.id, "picture": label.name, "score": inspection.score}
-            for label, inspection in scored
-            if inspection.score >= detector.threshold
-        ],
-        "escapes": _escapes(detector, data_path, defects),
     }
     tell(0.9, "comparing with the last parts")
     report |= _flips(detector, data_path, last)
@@ -100,7 +99,7 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
     sha256 = detector.bank.save(data_path / place)
 
     def finish(session: Any) -> None:
-        _note_findings(products.get_recipe(session, recipe_id), findings, detector.mutual)
+        _note_findings(products.get_recipe(session, recipe_id), findings, mutual)
         products.mark_ready(
             session,
             recipe_id,
@@ -113,6 +112,49 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
         )
 
     writer.call(finish)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A calibrated detector, and what it says of the confirmed good parts beside its references."""
+
+    detector: Detector
+    good: list[tuple[Label, Inspection]]
+
+    def raised_since(self, plain: "_Judged") -> list[dict[str, Any]]:
+        """Confirmed good parts that lessons lifted over the threshold that there would be without lessons."""
+        threshold = plain.detector.threshold
+        pairs = zip(plain.good, self.good, strict=True)
+        return [_named(*after) for before, after in pairs if before[1].score < threshold <= after[1].score]
+
+
+def _reported(
+    seen: _Judged, plain: _Judged, teachers: Sequence[Label], escapes: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """What the new revision says of the labelled pictures; `plain` is what it would be without lessons."""
+    detector = seen.detector
+    return {
+        "lessons": [
+            {"label": label.id, "picture": label.name, "lesson": label.lesson, "silent": lesson.is_silent}
+            for label, lesson in zip(teachers, detector.bank.lessons, strict=True)
+        ],
+        "good_raised_by_lessons": seen.raised_since(plain),
+        "good_not_accepted": [_named(*one) for one in seen.good if one[1].score >= detector.threshold],
+        "escapes": list(escapes),
+    }
+
+
+def _judged(
+    detector: Detector,
+    data_path: Path,
+    good: Sequence[Label],
+    moved: Sequence[tuple[int, ImageArray]],
+    wish: products.Wish,
+) -> _Judged:
+    """Calibrated by the parts confirmed good: those beside the references, and those that became one (place, picture)."""
+    scored = _scored(detector, data_path, good)
+    scores = [inspection.score for _, inspection in scored]
+    return _Judged(_calibrated(detector, [*scores, *_left_out(detector, moved)], wish), scored)
 
 
 def _calibrated(detector: Detector, scores: Sequence[float], wish: products.Wish) -> Detector:
@@ -161,7 +203,7 @@ def _scored(detector: Detector, data_path: Path, said: Sequence[Label]) -> list[
 def _escapes(detector: Detector, data_path: Path, defects: Sequence[Label]) -> list[dict[str, Any]]:
     """The confirmed defects that the detector lets pass."""
     return [
-        {"label": label.id, "picture": label.name, "kind": label.kind, "score": inspection.score}
+        _named(label, inspection) | {"kind": label.kind}
         for label, inspection in _scored(detector, data_path, defects)
         if inspection.verdict is Verdict.OK
     ]
@@ -187,6 +229,20 @@ def try_newer_defects(writer: StoreWriter, data_path: Path, recipe_id: int, dete
     if found:
         writer.call(lambda session: products.add_escapes(session, recipe_id, found))
     return len(found)
+
+
+def _left_out(detector: Detector, moved: Sequence[tuple[int, ImageArray]]) -> list[float]:
+    """Scores of references (place, picture) that are confirmed good parts, each against the bank without it.
+
+    A false reject that becomes a reference is one of the highest confirmed scores. If it no longer counted, the others
+    would promise a rate that the parts to come do not keep (`inspector bench teaching`); scored against itself it would be
+    near zero. Leave-one-out keeps it comparable: Barber and others, "Predictive inference with the jackknife+" (2021).
+    """
+    return [detector.without(place).inspect([image])[0].score for place, image in moved]
+
+
+def _named(label: Label, inspection: Inspection) -> dict[str, Any]:
+    return {"label": label.id, "picture": label.name, "score": inspection.score}
 
 
 def _flips(detector: Detector, data_path: Path, last: Sequence[InspectionRow]) -> dict[str, Any]:

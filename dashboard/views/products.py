@@ -253,6 +253,11 @@ def _report(plant: Dashboard, recipe: data.RecipeView) -> None:
     if report.get("lessons"):
         words_of = {"defect": "looks out for", "tolerated": "tolerates"}
         st.caption("Taught: " + "; ".join(f"{words_of[one['lesson']]} {one['picture']}" for one in report["lessons"]))
+    if silent := [str(one["picture"]) for one in report.get("lessons", []) if one.get("silent")]:
+        st.warning(f"Good parts look like what was marked in {', '.join(silent)}: that lesson changes nothing.")
+    if raised := report.get("good_raised_by_lessons"):
+        names = ", ".join(str(one["picture"]) for one in raised[:4])
+        st.warning(f"Lessons lifted {len(raised)} confirmed good parts over the threshold without them ({names}).")
     if refused := report.get("good_not_accepted"):
         names = ", ".join(str(one["picture"]) for one in refused[:4])
         count = words.counted(len(refused), "confirmed good part")

@@ -10,9 +10,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from inspector.commands.options import ConfigOption, JsonOption
+from inspector.commands import bench_promises
+from inspector.commands.options import ConfigOption, JsonOption, numbers
 from inspector.config import EncoderConfig, load_config
-from inspector.errors import UsageError
 
 if TYPE_CHECKING:
     from inspector.evaluation.bench import Bench
@@ -33,7 +33,8 @@ WIDTH = 110
 
 
 app = typer.Typer(
-    invoke_without_command=True, help="What a picture costs here; whether calibrations keep their promises."
+    invoke_without_command=True,
+    help="What a picture costs here; whether calibrations keep their promises; what lessons do.",
 )
 
 
@@ -69,7 +70,7 @@ def bench(
         wished |= {"pretrained": None, "adapters": None}  # those of another encoder
     changes = {"name": encoder, "image_size": image_size, "precision": precision}
     wished |= {key: value for key, value in changes.items() if value is not None}
-    wanted = _numbers(shots, "--shots"), _numbers(batch, "--batch")
+    wanted = numbers(shots, "--shots"), numbers(batch, "--batch")
     with tempfile.TemporaryDirectory() as folder, console.status("loading the encoder") as status:
         if random_weights:
             path = Path(folder) / "random.safetensors"
@@ -84,60 +85,8 @@ def bench(
         _show(found)
 
 
-@app.command()
-def calibration(
-    data: Annotated[list[Path] | None, typer.Argument(help="Data sets whose good pictures are drawn too.")] = None,
-    parts: Annotated[int, typer.Option(min=30, help="Good parts of each drawn product.")] = 300,
-    references: Annotated[int, typer.Option(min=1, help="References of the bank.")] = 4,
-    confirmed: Annotated[str, typer.Option(help="Numbers of confirmed parts, with commas.")] = "9,19,49,99",
-    draws: Annotated[int, typer.Option(min=1, help="How often they are drawn.")] = 500,
-    seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Whether calibrations keep what they promise: achieved against promised rates of false rejects.
-
-    Example: `inspector bench calibration my-parts/ --json`
-    """
-    from inspector import simulation
-    from inspector.detection.encoder import load_encoder
-    from inspector.evaluation.calibrating import bench_calibration
-    from inspector.evaluation.datasets import read_categories
-    from inspector.images import read_image
-
-    ns = _numbers(confirmed, "--confirmed")
-    loaded = load_encoder(load_config(config).encoder)
-    with Console(stderr=True).status("drawing") as status:
-        sources = [(kind, simulation.draw_references(kind, parts, seed)) for kind in simulation.KINDS]
-        for root in data or []:
-            for category in read_categories(root):
-                good = [*category.pool, *(picture.path for picture in category.test if not picture.is_bad)]
-                sources.append((category.name, [read_image(path) for path in dict.fromkeys(good)]))
-        rows = [
-            row
-            for name, images in sources
-            for row in bench_calibration(
-                loaded, name, images, references=references, ns=ns, draws=draws, seed=seed, say=status.update
-            )
-        ]
-    if as_json:
-        typer.echo(json.dumps({"encoder": loaded.name, "rows": [row.as_json() for row in rows]}))
-        return
-    table = Table("product", "n", "step", "promised %", "bound %", "achieved %", "95 % below", "within the bound %")
-    for row in rows:
-        cells = (row.promised, row.bound, row.achieved, row.achieved_95, row.held)
-        table.add_row(row.product, str(row.n), row.step, *("–" if v is None else f"{100 * v:.1f}" for v in cells))
-    Console().print(table)
-
-
-def _numbers(text: str, option: str) -> list[int]:
-    try:
-        found = sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        found = []
-    if not found or found[0] < 1:
-        raise UsageError(f"{option} is {text!r}; expected whole numbers from 1 on with commas, for example 1,4,16")
-    return found
+app.command()(bench_promises.calibration)
+app.command()(bench_promises.teaching)
 
 
 def _show(found: "Bench") -> None:

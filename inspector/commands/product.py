@@ -457,7 +457,11 @@ def _show_recipe(recipe: dict[str, Any]) -> None:
         seen = (f"{kind} {'none' if size is None else f'from {100 * size:g} %'}" for kind, size in smallest.items())
         typer.echo(f"    drawn defects that it catches, by size of the picture's side: {', '.join(seen)}")
     for lesson in report.get("lessons", []):
-        typer.echo(f"    taught by {lesson['picture']}: {lesson['lesson']}")
+        silent = " (changes nothing: good parts look like it)" if lesson.get("silent") else ""
+        typer.echo(f"    taught by {lesson['picture']}: {lesson['lesson']}{silent}")
+    if raised := report.get("good_raised_by_lessons"):
+        names = ", ".join(part["picture"] for part in raised[:SHOWN_ESCAPES])
+        typer.echo(f"    lessons lifted {len(raised)} confirmed good parts over the threshold without them: {names}")
     for part in report.get("good_not_accepted", [])[:SHOWN_ESCAPES]:
         typer.echo(f"    a confirmed good part is not accepted: {part['picture']}")
     escapes = report.get("escapes", [])

@@ -222,7 +222,8 @@ class ResidualBank:
             "roi_scales": list(self.roi_scales),
             "measures": [asdict(one) for one in self.measures],
             "lessons": [
-                {"label": one.label, "subject": one.subject, "region": one.region, "floors": one.floors}
+                {"label": one.label, "subject": one.subject, "region": one.region}
+                | {"floors": one.floors, "fulls": one.fulls}
                 for one in self.lessons
             ],
         }
@@ -278,7 +279,14 @@ def _lessons(rows: list[dict[str, Any]], tensors: dict[str, Tensor], taps: int) 
         left, top, width, height = row["region"]
         directions = tuple(tensors[f"lesson{number}.{tap}"] for tap in range(taps))
         found.append(
-            Lesson(row["label"], Subject(row["subject"]), (left, top, width, height), directions, tuple(row["floors"]))
+            Lesson(
+                row["label"],
+                Subject(row["subject"]),
+                (left, top, width, height),
+                directions,
+                tuple(row["floors"]),
+                tuple(row["fulls"]),
+            )
         )
     return tuple(found)
 

@@ -83,7 +83,7 @@ class Detector:
         bank = ResidualBank.build(encoder, images, names, progress=lambda done, message: say(0.3 * done, message))
         if taught:
             say(0.3, "learning from what was marked")
-            bank = replace(bank, lessons=tuple(_lesson(encoder, bank, marked) for marked in taught))
+            bank = replace(bank, lessons=_lessons(encoder, bank, taught, images))
         seen = _leave_one_out(encoder, bank, say) if len(images) > 1 else []
         if len(images) < FEW_REFERENCES:
             say(0.8, "scoring mild variations of the references")
@@ -188,6 +188,10 @@ class Detector:
         """The same threshold with a bank that lacks one reference: how the detector would see that reference's part."""
         return Detector(self.encoder, self.bank.without(index))
 
+    def without_lessons(self) -> "Detector":
+        """The same threshold with a bank that was taught nothing: what lessons changed is the difference."""
+        return Detector(self.encoder, replace(self.bank, lessons=()))
+
     def self_test(self, batch: int = 1) -> None:
         """Score the bank's golden picture alone and in a batch; this also warms the device up.
 
@@ -233,14 +237,17 @@ def _prepared(encoder: Encoder, bank: ResidualBank) -> tuple[ReferencePatches, .
     )
 
 
+def _residuals(references: tuple[ReferencePatches, ...], tokens: Tokens) -> tuple[Tensor, ...]:
+    """Of a batch against the references, `[B, N_l, D_l]` per tap."""
+    return tuple(matched_residuals(queries, patches) for queries, patches in zip(tokens.taps, references, strict=True))
+
+
 def _score(
     encoder: Encoder, bank: ResidualBank, references: tuple[ReferencePatches, ...], tokens: Tokens
 ) -> scoring.Scores:
     """Tokens of a batch against a bank."""
     with torch.inference_mode():
-        residuals = tuple(
-            matched_residuals(queries, patches) for queries, patches in zip(tokens.taps, references, strict=True)
-        )
+        residuals = _residuals(references, tokens)
         gains = tuple(lessons.gains(bank.lessons, residuals, encoder.grids)) if bank.lessons else None
         evidence = scoring.Evidence(residuals=residuals, grids=encoder.grids, gains=gains)
         mean_global = bank.mean_global
@@ -265,15 +272,30 @@ def _leave_one_out(encoder: Encoder, bank: ResidualBank, say: Progress) -> list[
     return seen
 
 
-def _lesson(encoder: Encoder, bank: ResidualBank, marked: lessons.Marked) -> lessons.Lesson:
-    """What one marked picture teaches, by its residuals against the bank."""
+def _lessons(
+    encoder: Encoder, bank: ResidualBank, taught: Sequence[lessons.Marked], images: Sequence[ImageArray]
+) -> tuple[lessons.Lesson, ...]:
+    """What marked pictures teach, by their residuals against the bank, beside the normal ones of the references.
+
+    Normal is each reference against all others, or variations of the only one against it.
+    """
     with torch.inference_mode():
-        tokens = encoder.encode([marked.image])
-        residuals = [
-            matched_residuals(queries, patches)[0]
-            for queries, patches in zip(tokens.taps, _prepared(encoder, bank), strict=True)
-        ]
-        return lessons.learn(marked.label, marked.subject, marked.region, residuals, encoder.grids)
+        if len(images) > 1:
+            rests = [(bank.without(index), _tokens_of(bank, index)) for index in range(len(images))]
+        else:
+            rests = [(bank, encoder.encode(variations(images[0], VARIATIONS, 0, SINGLE_STRENGTH)))]
+        found = [_residuals(_prepared(encoder, rest), tokens) for rest, tokens in rests]
+        normal = [torch.cat([rows[tap] for rows in found]) for tap in range(len(encoder.taps))]
+        references = _prepared(encoder, bank)
+        return tuple(
+            lessons.learn(
+                marked,
+                [rows[0] for rows in _residuals(references, encoder.encode([marked.image]))],
+                normal,
+                encoder.grids,
+            )
+            for marked in taught
+        )
 
 
 def _mutual(seen: Sequence[scoring.Scores]) -> tuple[Mutual, ...]:

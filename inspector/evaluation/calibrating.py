@@ -1,8 +1,10 @@
 """Whether calibrations keep their promises: many draws of confirmed parts, the achieved against the promised rate.
 
 Good pictures of a product are scored once against a bank of a few of them. Then n of the scores are drawn again and again
-as the confirmed parts, and the rate of false rejects is counted on all the others. May import the detector and this
-package.
+as the confirmed parts, and the false rejects are counted on all m others. The bound that a calibration promises is on the
+rate in the long run; m parts scatter around that rate, so each draw is also held against the exact bound for m parts.
+Drawing at random makes the scores exchangeable; that the parts of tomorrow are is what no draw can show. May import the
+detector and this package.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +18,7 @@ from inspector.detection.calibration import calibrate_confirmed
 from inspector.detection.detector import Detector
 from inspector.detection.encoder import Encoder
 from inspector.errors import UsageError
-from inspector.promises import MIN_CONFIRMED
+from inspector.promises import MIN_CONFIRMED, exceedance_bound, exceedance_chance, false_reject_bound
 from inspector.types import ImageArray
 
 BATCH = 8
@@ -31,7 +33,10 @@ class Kept:
     """How calibrations from n confirmed parts of one product did.
 
     `promised` and `bound` are rates of false rejects, None for the provisional step, which promises nothing; `achieved` is
-    their mean over all draws, `achieved_95` what 95 % of the draws stay below, `held` the share of draws within the bound.
+    their mean over all draws, `achieved_95` what 95 % of the draws stay below. `held` is the share of draws in which the
+    rate among the m parts counted on lay within the bound, and `held_expected` the share in which it must by arithmetic:
+    below 95 %, since those are few. `bound_counted` is the rate that m parts keep with 95 % (`exceedance_bound`), and
+    `held_counted` and `held_counted_expected` the same shares for it.
     """
 
     product: str
@@ -43,7 +48,11 @@ class Kept:
     bound: float | None
     achieved: float
     achieved_95: float
-    held: float | None
+    held: float | None = None
+    held_expected: float | None = None
+    bound_counted: float | None = None
+    held_counted: float | None = None
+    held_counted_expected: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -89,25 +98,31 @@ def bench_calibration(
 
 def _provisional(product: str, references: int, values: npt.NDArray[np.float64], threshold: float) -> Kept:
     achieved = float((values >= threshold).mean())
-    return Kept(product, references, "provisional", 1, len(values), None, None, achieved, achieved, None)
+    return Kept(product, references, "provisional", 1, len(values), None, None, achieved, achieved)
 
 
 def _confirmed(product: str, n: int, values: npt.NDArray[np.float64], draws: int, rng: np.random.Generator) -> Kept:
-    rates = []
-    for _ in range(draws):
+    m = len(values) - n
+    counts = np.empty(draws, np.int64)
+    for draw in range(draws):
         order = rng.permutation(len(values))
         calibration = calibrate_confirmed(values[order[:n]].tolist())
-        rates.append(float((values[order[n:]] >= calibration.threshold).mean()))
-    bound = calibration.bound or 0.0
+        counts[draw] = int((values[order[n:]] >= calibration.threshold).sum())
+    bound = false_reject_bound(n, n)  # without a wished rate the threshold is the largest of n
+    within, counted = int(bound * m), exceedance_bound(n, n, m)
     return Kept(
         product=product,
         n=n,
         step=str(calibration.kind),
         draws=draws,
-        counted_on=len(values) - n,
+        counted_on=m,
         promised=calibration.rate,
         bound=bound,
-        achieved=float(np.mean(rates)),
-        achieved_95=float(np.quantile(rates, 0.95)),
-        held=float(np.mean(np.array(rates) <= bound)),
+        achieved=float(counts.mean()) / m,
+        achieved_95=float(np.quantile(counts, 0.95)) / m,
+        held=float((counts <= within).mean()),
+        held_expected=exceedance_chance(n, n, m, within),
+        bound_counted=counted / m,
+        held_counted=float((counts <= counted).mean()),
+        held_counted_expected=exceedance_chance(n, n, m, counted),
     )

@@ -66,7 +66,7 @@ def sensitivity(detector: Detector, images: Sequence[ImageArray], *, seed: int =
         for kind, draw in KINDS.items():
             for size in SIZES:
                 for contrast in CONTRASTS:
-                    drawn.append((kind, size, draw(rng, picture, _somewhere(rng, picture), size, contrast)))
+                    drawn.append((kind, size, draw(rng, picture, somewhere(rng, picture), size, contrast)))
         for start in range(0, len(drawn), BATCH):
             part = drawn[start : start + BATCH]
             for (kind, size, _), inspection in zip(part, held_out.inspect([one[2] for one in part]), strict=True):
@@ -77,7 +77,7 @@ def sensitivity(detector: Detector, images: Sequence[ImageArray], *, seed: int =
     return Sensitivity(shares, len(places) * len(CONTRASTS))
 
 
-def _somewhere(rng: np.random.Generator, image: ImageArray) -> tuple[int, int]:
+def somewhere(rng: np.random.Generator, image: ImageArray) -> tuple[int, int]:
     """A place (x, y) where the picture shows something: the part, not the empty ground around it."""
     grey = cv2.cvtColor(cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(
         np.float32

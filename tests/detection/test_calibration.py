@@ -17,7 +17,14 @@ from inspector.detection.calibration import (
     relative_spread,
 )
 from inspector.errors import CalibrationError
-from inspector.promises import conformal_rank, false_reject_bound, interval, needed_for
+from inspector.promises import (
+    conformal_rank,
+    exceedance_bound,
+    exceedance_chance,
+    false_reject_bound,
+    interval,
+    needed_for,
+)
 from inspector.types import Step, Verdict
 
 SCORES = st.lists(st.floats(0.05, 5.0), min_size=1, max_size=30)
@@ -219,3 +226,40 @@ def test_intervals_of_a_share_are_the_exact_ones(n: int, data: st.DataObject) ->
     count = data.draw(st.integers(0, n))
     found, expected = interval(count, n), stats.binomtest(count, n).proportion_ci(0.95, "exact")
     assert found == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+@given(st.integers(1, 40), st.data(), st.integers(1, 60))
+def test_how_many_of_the_next_parts_exceed_a_confirmed_one_is_beta_binomial(
+    n: int, data: st.DataObject, m: int
+) -> None:
+    rank, count = data.draw(st.integers(1, n)), data.draw(st.integers(0, m))
+    judged = stats.betabinom(m, n + 1 - rank, rank)
+    assert exceedance_chance(n, rank, m, count) == pytest.approx(judged.cdf(count), abs=1e-9)
+    bound = exceedance_bound(n, rank, m)
+    assert exceedance_chance(n, rank, m, bound) >= 0.95
+    assert bound == 0 or exceedance_chance(n, rank, m, bound - 1) < 0.95
+
+
+@pytest.mark.parametrize(("n", "rank", "m"), [(9, 9, 36), (19, 19, 26), (99, 99, 17), (39, 38, 20)])
+def test_simulated_parts_keep_the_bound_for_as_many_as_there_are(n: int, rank: int, m: int) -> None:
+    rng = np.random.default_rng(n)
+    scores = rng.lognormal(size=(20_000, n + m))
+    thresholds = np.sort(scores[:, :n], axis=1)[:, rank - 1 : rank]
+    counts = (scores[:, n:] > thresholds).sum(axis=1)
+    bound = exceedance_bound(n, rank, m)
+    kept = float((counts <= bound).mean())
+    assert kept == pytest.approx(exceedance_chance(n, rank, m, bound), abs=0.006)
+    assert kept >= 0.95 - 0.006
+    assert (
+        counts <= false_reject_bound(n, rank) * m
+    ).mean() < kept  # the bound in the long run is not one for few parts
+
+
+def test_the_bound_for_many_parts_is_the_one_in_the_long_run() -> None:
+    assert exceedance_bound(99, 99, 20_000) / 20_000 == pytest.approx(false_reject_bound(99, 99), rel=2e-3)
+
+
+@pytest.mark.parametrize(("n", "rank", "m"), [(9, 10, 5), (9, 0, 5), (9, 9, 0)])
+def test_a_rank_or_a_number_of_parts_that_cannot_be_is_refused(n: int, rank: int, m: int) -> None:
+    with pytest.raises(CalibrationError, match="expected a rank"):
+        exceedance_chance(n, rank, m, 1)
