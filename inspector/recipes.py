@@ -26,7 +26,7 @@ from inspector.store import labels, products, queries
 from inspector.store.engine import Store
 from inspector.store.schema import InspectionRow, Label, Recipe
 from inspector.store.writer import StoreWriter
-from inspector.types import Calibration, ImageArray, Inspection, Verdict
+from inspector.types import Calibration, Inspection, Verdict
 
 BATCH = 8
 PREVIEWED = 200
@@ -80,7 +80,7 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
     tell(0.7, "scoring the confirmed good parts")
     confirmed = {label.sha256: label for label in said if label.label == labels.GOOD}
     good = [label for label in confirmed.values() if label.sha256 not in known]
-    moved = [(place, image) for place, image in enumerate(images) if known[place] in confirmed and len(images) > 1]
+    moved = len(confirmed) - len(good)
     mutual = detector.mutual
     seen = _judged(detector, data_path, good, moved, wish)
     plain = _judged(detector.without_lessons(), data_path, good, moved, wish) if teachers else seen
@@ -88,7 +88,7 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
     tell(0.8, "trying the confirmed defects")
     report = _reported(seen, plain, teachers, _escapes(detector, data_path, defects))
     report |= {
-        "confirmed_good": len(good) + len(moved),
+        "confirmed_good": len(confirmed),
         "confirmed_defects": len(defects),
         "labels_until": max((label.id for label in said), default=0),
     }
@@ -148,23 +148,22 @@ def _judged(
     detector: Detector,
     data_path: Path,
     good: Sequence[Label],
-    moved: Sequence[tuple[int, ImageArray]],
+    moved: int,
     wish: products.Wish,
 ) -> _Judged:
-    """Calibrated by the parts confirmed good: those beside the references, and those that became one (place, picture)."""
+    """Calibrated by the parts confirmed good beside the references; `moved` more became references themselves."""
     scored = _scored(detector, data_path, good)
-    scores = [inspection.score for _, inspection in scored]
-    return _Judged(_calibrated(detector, [*scores, *_left_out(detector, moved)], wish), scored)
+    return _Judged(_calibrated(detector, [inspection.score for _, inspection in scored], moved, wish), scored)
 
 
-def _calibrated(detector: Detector, scores: Sequence[float], wish: products.Wish) -> Detector:
+def _calibrated(detector: Detector, scores: Sequence[float], moved: int, wish: products.Wish) -> Detector:
     """With the step of calibration that the confirmed good parts support; each counts, an unusual one too.
 
     Raises:
         CalibrationError: they do not support what is wished.
     """
     if len(scores) >= MIN_CONFIRMED:
-        return detector.recalibrated(scores, target=wish.target, grey=wish.grey)
+        return detector.recalibrated(scores, target=wish.target, grey=wish.grey, above=moved)
     if wish.target is not None or wish.grey:
         raise CalibrationError(
             f"a wished rate of false rejects, or an undecided zone, needs at least {MIN_CONFIRMED} confirmed good parts "
@@ -229,16 +228,6 @@ def try_newer_defects(writer: StoreWriter, data_path: Path, recipe_id: int, dete
     if found:
         writer.call(lambda session: products.add_escapes(session, recipe_id, found))
     return len(found)
-
-
-def _left_out(detector: Detector, moved: Sequence[tuple[int, ImageArray]]) -> list[float]:
-    """Scores of references (place, picture) that are confirmed good parts, each against the bank without it.
-
-    A false reject that becomes a reference is one of the highest confirmed scores. If it no longer counted, the others
-    would promise a rate that the parts to come do not keep (`inspector bench teaching`); scored against itself it would be
-    near zero. Leave-one-out keeps it comparable: Barber and others, "Predictive inference with the jackknife+" (2021).
-    """
-    return [detector.without(place).inspect([image])[0].score for place, image in moved]
 
 
 def _named(label: Label, inspection: Inspection) -> dict[str, Any]:

@@ -58,26 +58,37 @@ def calibrate(
     )
 
 
-def calibrate_confirmed(scores: Sequence[float], *, target: float | None = None, grey: float = 0.0) -> Calibration:
+def calibrate_confirmed(
+    scores: Sequence[float], *, target: float | None = None, grey: float = 0.0, above: int = 0
+) -> Calibration:
     """Threshold from scores of parts that were confirmed good.
 
     Args:
         scores: of at least nine parts that no reference shows.
         target: rate of false rejects that is wished, 0..1; None takes the largest score.
         grey: width of the undecided zone above the threshold, in robust spreads of the scores.
+        above: confirmed good parts that became references. The bank holds them, so their scores say nothing; they were
+            chosen because they scored high. Each counts as a part above the threshold: n and the promise are of all
+            confirmed parts, whatever the chosen ones would score.
 
     Raises:
         CalibrationError: too few scores for the step or the wish (it says how many there must be), or one not finite.
     """
     values = np.sort(_checked(scores))
-    n = len(values)
+    n = len(values) + above
     if n < MIN_CONFIRMED:
         raise CalibrationError(
             f"{n} confirmed good parts are too few for a promise; confirm {MIN_CONFIRMED - n} more (from {MIN_CONFIRMED} on)"
         )
     if grey < 0.0 or not isfinite(grey):
         raise CalibrationError(f"the grey zone's width must be 0 or more, but is {grey}")
-    rank = n if target is None else conformal_rank(n, target)
+    rank = len(values) if target is None else conformal_rank(n, target)
+    if rank > len(values):
+        raise CalibrationError(
+            f"a false-reject rate of {100 * (target or 0.0):g} % cannot be promised: {above} of {n} confirmed good parts "
+            f"became references, and each counts as one that may be rejected; {100 * (above + 1) / (n + 1):.1f} % can be "
+            "wished, or confirm more"
+        )
     threshold = nextafter(float(values[rank - 1]), inf)  # OK is below the threshold, so that score is still OK
     return Calibration(
         kind=Step.CONFIRMED if target is None else Step.CONFORMAL,

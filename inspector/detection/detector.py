@@ -172,7 +172,9 @@ class Detector:
             )
         return inspections
 
-    def recalibrated(self, scores: Sequence[float], *, target: float | None = None, grey: float = 0.0) -> "Detector":
+    def recalibrated(
+        self, scores: Sequence[float], *, target: float | None = None, grey: float = 0.0, above: int = 0
+    ) -> "Detector":
         """The same bank with a threshold from parts that were confirmed good; see `calibrate_confirmed`.
 
         `scores` must be of this bank: a threshold of another bank, precision or image size means nothing here.
@@ -180,9 +182,8 @@ class Detector:
         Raises:
             CalibrationError: too few scores for the wish.
         """
-        return Detector(
-            self.encoder, replace(self.bank, calibration=calibrate_confirmed(scores, target=target, grey=grey))
-        )
+        calibration = calibrate_confirmed(scores, target=target, grey=grey, above=above)
+        return Detector(self.encoder, replace(self.bank, calibration=calibration))
 
     def without(self, index: int) -> "Detector":
         """The same threshold with a bank that lacks one reference: how the detector would see that reference's part."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,8 @@ class Effect:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What one detector says of the parts of a trial: those confirmed good, and the held-out good and bad ones."""
+    """What one detector says of the parts of a trial: those confirmed good (inf: it became a reference), and the held-out
+    good and bad ones."""
 
     provisional: float
     confirmed: Scores
@@ -86,7 +88,8 @@ class Seen:
         """The product's own, at this step."""
         if step is Step.PROVISIONAL:
             return self.provisional
-        return calibrate_confirmed(self.confirmed.tolist()).threshold
+        beside = self.confirmed[np.isfinite(self.confirmed)]
+        return calibrate_confirmed(beside.tolist(), above=len(self.confirmed) - len(beside)).threshold
 
     def rates(self, step: Step) -> Rates:
         """At the threshold of this step."""
@@ -150,7 +153,8 @@ class Trial:
         """At each step of calibration that so many seen parts support."""
         for step in (Step.PROVISIONAL, Step.CONFIRMED) if len(self.seen) >= MIN_CONFIRMED else (Step.PROVISIONAL,):
             threshold = before.threshold(step)
-            risen = int(((before.confirmed < threshold) & (after.confirmed >= threshold)).sum())
+            still = np.isfinite(after.confirmed)
+            risen = int((still & (before.confirmed < threshold) & (after.confirmed >= threshold)).sum())
             yield Effect(
                 self.product.name, self.seed, teaching, kind, count, step, before.rates(step), after.rates(step), risen
             )
@@ -244,21 +248,16 @@ def _marks(trial: Trial, plain: Detector, before: Seen) -> Iterator[Effect]:
 def _references(trial: Trial, before: Seen, good: Scores) -> Iterator[Effect]:
     """The k good parts seen that scored highest become references.
 
-    As in the product they still confirm, each by its score against the bank without it (`recipes`).
+    As in the product each counts as a confirmed part above the threshold (`calibrate_confirmed`).
     """
     worst = sorted(trial.seen, key=lambda number: -good[number])
     for count in REFERENCES_ADDED:
         detector = trial.build(added=worst[:count])
         scores = trial.product.good.scores(detector)
-        first = len(trial.references)
-        left_out = [
-            detector.without(first + place).inspect([trial.image(number)])[0].score
-            for place, number in enumerate(worst[:count])
-        ]
-        moved = dict(zip(worst[:count], left_out, strict=True))
+        moved = set(worst[:count])
         after = Seen(
             detector.threshold,
-            np.array([moved.get(number, scores[number]) for number in trial.seen]),
+            np.array([inf if number in moved else scores[number] for number in trial.seen]),
             scores[list(trial.held_out)],
             trial.product.bad.scores(detector),
         )

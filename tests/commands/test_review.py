@@ -159,7 +159,7 @@ def test_what_a_mark_teaches_goes_into_the_next_revision(station: Path) -> None:
     assert "taught by 000.png: defect" in run("product", "show", "gear").output
 
 
-def test_a_confirmed_part_that_becomes_a_reference_still_confirms(station: Path) -> None:
+def test_a_confirmed_part_that_becomes_a_reference_counts_as_one_that_may_be_rejected(station: Path) -> None:
     """Else the highest of the confirmed scores would drop out, and the promise of the others would not be kept."""
     good = _write(station / "good", draw_references("gear", 16, seed=5)[4:])
     run("review", "import", "gear", str(good), "--label", "good")
@@ -169,6 +169,7 @@ def test_a_confirmed_part_that_becomes_a_reference_still_confirms(station: Path)
     for recipe in (before, after):
         assert recipe["report"]["confirmed_good"] == 12  # type: ignore[index]
         assert (recipe["calibration"], recipe["n"]) == ("confirmed", 12)
+    assert [recipe["promise"]["rate"] for recipe in (before, after)] == [1 / 13, 2 / 13]  # type: ignore[index]
 
 
 def test_references_are_checked_before_they_enter(station: Path) -> None:

@@ -263,3 +263,22 @@ def test_the_bound_for_many_parts_is_the_one_in_the_long_run() -> None:
 def test_a_rank_or_a_number_of_parts_that_cannot_be_is_refused(n: int, rank: int, m: int) -> None:
     with pytest.raises(CalibrationError, match="expected a rank"):
         exceedance_chance(n, rank, m, 1)
+
+
+def test_confirmed_parts_that_became_references_count_as_parts_above_the_threshold() -> None:
+    found = calibrate_confirmed([0.1 * k for k in range(1, 18)], above=2)
+    assert (found.n, found.rate) == (19, 3 / 20)
+    assert found.bound == pytest.approx(false_reject_bound(19, 17))
+    assert found.threshold == pytest.approx(1.7)
+    with pytest.raises(CalibrationError, match=r"2 of 19 confirmed good parts became references.*15\.0 % can be wished"):
+        calibrate_confirmed([0.1 * k for k in range(1, 18)], above=2, target=0.1)
+
+
+def test_the_promise_holds_whichever_of_the_confirmed_parts_became_references() -> None:
+    rng = np.random.default_rng(7)
+    rates = []
+    for _ in range(4000):
+        scores = np.sort(rng.lognormal(size=19))
+        found = calibrate_confirmed(scores[:-2].tolist(), above=2)  # the two worst, as people choose them
+        rates.append(float((rng.lognormal(size=50) >= found.threshold).mean()))
+    assert np.mean(rates) == pytest.approx(found.rate, abs=0.006)
