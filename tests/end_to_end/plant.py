@@ -38,6 +38,7 @@ from tests.brokers import KINDS, TestBroker, Witness, wait_until
 
 STATION = "station1"
 START_S = 60.0
+COMES_S = 0.4
 REFERENCES = 4
 PREFIX = "test/line1"
 
@@ -213,6 +214,24 @@ class Belt:
             self.triggers.append(self._plc.trigger(f"{self.kind}:{number:05d}"))
 
 
+@contextmanager
+def parts_come_by(plc: VirtualPlc, kind: str) -> Iterator[None]:
+    """A part each `COMES_S` until the block ends, whatever the operator does meanwhile."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(COMES_S):
+            plc.trigger(f"{kind}:{plc.counts.triggers + 1:05d}")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 @pytest.fixture(scope="session")
 def taught_line(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]]:
     """A data folder with two products, taught once; each line gets a copy of it."""
@@ -260,4 +279,4 @@ def seconds(name: str, default_s: float) -> float:
     return float(os.environ.get(name, default_s))
 
 
-__all__ = ["START_S", "Belt", "Line", "line", "results", "seconds", "started", "taught_line", "time"]
+__all__ = ["START_S", "Belt", "Line", "line", "parts_come_by", "results", "seconds", "started", "taught_line", "time"]

@@ -1,9 +1,6 @@
 """A product is taught and activated by hand, in a real browser, while the line runs: no part is lost or doubled."""
 
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +8,14 @@ from sqlalchemy import select
 
 from inspector import simulation
 from inspector.contract.broker import free_port
-from inspector.contract.virtual_plc import VirtualPlc
 from inspector.images import encode_png
 from inspector.store import products
 from inspector.store.schema import Audit, Command, Recipe
 from tests.browser import served
-from tests.end_to_end.plant import Line, started
+from tests.end_to_end.plant import Line, parts_come_by, started
 
-PERIOD_S = 0.4
 SLOW_MS = 90_000
 AFTER = 8
-
-
-@contextmanager
-def parts_come_by(plc: VirtualPlc, kind: str) -> Iterator[None]:
-    """A part each `PERIOD_S` until the block ends, whatever the operator does meanwhile."""
-    ended = threading.Event()
-
-    def run() -> None:
-        while not ended.wait(PERIOD_S):
-            plc.trigger(f"{kind}:{plc.counts.triggers + 1:05d}")
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def reference_files(folder: Path, kind: str) -> list[str]:
