@@ -159,6 +159,7 @@ def teach_without_it(walk: Walk, files: list[str]) -> None:
     page.get_by_role("button", name="Teach a product").click()
     page.get_by_label("What do you teach?").click()
     page.get_by_role("option", name=f"A new revision of {NAME}").click()
+    page.get_by_label("Name of the product").wait_for(state="detached")
     page.locator("input[type=file]").set_input_files(files)
     page.get_by_role("button", name=f"Build from {GOOD} pictures").click()
     page.get_by_role("heading", name=f"{NAME}, revision 2 ✓ ready").wait_for()
