@@ -11,14 +11,13 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy.typing as npt
 
 from edge.cameras.pictures import PictureGate
-from edge.cameras.shutter import Clock, Shutter
+from edge.cameras.shutter import Clock, Shutter, is_live, patience_s
 from edge.cameras.triggers import TriggerQueue
 from inspector.config import CameraConfig
 from inspector.errors import CameraError, CameraLostError, CameraTimeoutError, ImageError
@@ -135,11 +134,14 @@ class _Grabber(threading.Thread):
 class OpenCvCamera:
     """USB index (`0`) or address (`rtsp://…`): the newest frame once a period, or the first after a trigger."""
 
+    position = 0
+
     def __init__(self, config: CameraConfig, triggers: TriggerQueue, clock: Clock) -> None:
         self.name = config.name
         self._source = config.source
         self._timeout_s = config.timeout_s
-        self._live = not Path(config.source).is_file()
+        self._live = is_live(config)
+        self._patience_s = patience_s(config)
         self._shutter = Shutter(config, triggers, clock)
         self._clock = clock
         self._gate = PictureGate()
@@ -169,7 +171,7 @@ class OpenCvCamera:
             if self._shutter.triggered:
                 shot = self._grabber.take(since, self._timeout_s)
             else:
-                shot = self._grabber.take(0.0, timeout_s)
+                shot = self._grabber.take(0.0, min(timeout_s, self._patience_s))
         except CameraError as error:
             if not self._shutter.triggered:
                 raise type(error)(f"camera {self.name}: {error}") from error
