@@ -1,14 +1,16 @@
 """A GenICam camera by Harvesters and its vendor's GenTL producer (`.cti`); the only module that imports Harvesters.
 
 Harvesters is the optional extra `harvesters`; it is imported when a camera is opened. A producer is loaded once per
-process, whatever the number of its cameras. Harvesters throws incomplete frames away itself: they show as numbers that are
-left out.
+process, and cannot look for cameras while one of its own runs: several that have to come back each by itself are isolated
+(`isolate: true`), so that each has a producer of its own. Harvesters throws incomplete frames away itself: they show as
+numbers that are left out.
 """
 
 import logging
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,22 @@ logger = logging.getLogger(__name__)
 
 BUFFERS = 16
 
-_producers: dict[Path, Any] = {}
 _loading = threading.Lock()
 
 
-def load_producer(path: Path) -> Any:
-    """The Harvester of this producer. Raises CameraLostError with a sentence when there is none to be had."""
+@dataclass
+class Producer:
+    """A loaded producer; `users` cameras of this process are open."""
+
+    harvester: Any
+    users: int = 0
+
+
+_producers: dict[Path, Producer] = {}
+
+
+def load_producer(path: Path) -> Producer:
+    """The producer of this file, loaded once. Raises CameraLostError with a sentence when there is none to be had."""
     if not path.is_file():
         raise CameraLostError(f"the GenTL producer {path} does not exist; set `producer` to the vendor's .cti file")
     try:
@@ -46,7 +58,7 @@ def load_producer(path: Path) -> Any:
             except (GenericException, OSError) as error:
                 harvester.reset()
                 raise CameraLostError(f"{path} cannot be loaded as a GenTL producer: {error}") from error
-            _producers[path] = harvester
+            _producers[path] = Producer(harvester)
         return _producers[path]
 
 
@@ -57,7 +69,7 @@ class HarvestersDevice:
         if config.producer is None:
             raise CameraLostError("`producer` is not set; it names the vendor's .cti file")
         self._config = config
-        self._harvester = load_producer(config.producer)
+        self._producer = load_producer(config.producer)
         from genicam import genapi, gentl
 
         self._genapi, self._gentl = genapi, gentl
@@ -69,8 +81,10 @@ class HarvestersDevice:
         """Raises CameraLostError with a sentence."""
         try:
             with _loading:
-                self._harvester.update()
-                self._acquirer = self._harvester.create(self._index())
+                if not self._producer.users:  # it would close the library under the cameras that run
+                    self._producer.harvester.update()
+                self._acquirer = self._producer.harvester.create(self._index())
+                self._producer.users += 1
             self._nodes = self._acquirer.remote_device.node_map
             pixel_format = Settings(self._config, self).apply()
             self._acquirer.num_buffers = max(BUFFERS, self._acquirer.min_num_buffers)
@@ -117,6 +131,8 @@ class HarvestersDevice:
             logger.warning("camera %s: acquisition not stopped: %s", self._config.name, error)
         with suppress(*self._failures):  # a camera that is gone cannot be closed, and needs not be
             acquirer.destroy()
+        with _loading:
+            self._producer.users -= 1
 
     def has(self, name: str) -> bool:
         """A feature that is there, implemented and available now."""
@@ -150,7 +166,9 @@ class HarvestersDevice:
         return getattr(self._nodes, name)
 
     def _index(self) -> int:
-        infos = [info.property_dict for info in self._harvester.device_info_list]  # None for what is not supported
+        infos = [
+            info.property_dict for info in self._producer.harvester.device_info_list
+        ]  # None for what is not supported
         known = [f"{info['id_']} ({info['model']}, serial {info['serial_number']})" for info in infos]
         wanted = self._config.source
         found = [

@@ -25,6 +25,8 @@ MAX_TRIGGER = 2**32 - 1
 START_S = 30.0
 """A process on a busy machine needs seconds to start; a camera is not even touched in that time."""
 OPEN_GRACE_S = 7.0
+DRAWING_S = 60.0
+"""The simulated line draws for seconds before it is open."""
 ANSWER_GRACE_S = 1.0
 CLOSE_S = 3.0
 
@@ -65,7 +67,8 @@ class IsolatedCamera:
         self._process, self._connection = process, ours
         try:
             self._await(START_S)
-            answer = self._ask(Ask("open"), self._config.timeout_s + OPEN_GRACE_S)
+            grace_s = DRAWING_S if self._config.kind == "simulated" else OPEN_GRACE_S
+            answer = self._ask(Ask("open"), self._config.timeout_s + grace_s)
             if answer.what != "opened":
                 raise CameraLostError(answer.reason)
         except CameraLostError:

@@ -5,6 +5,7 @@ Standard library only. TIFF has no end, it may lie anywhere in the file; there t
 
 from pathlib import Path
 
+HEAD_BYTES = 32  # less than this is no picture of any format
 TAIL_BYTES = 4096
 """Some cameras write remarks or zeros behind the end of the picture."""
 
@@ -13,18 +14,17 @@ def is_whole(path: Path) -> bool:
     """False for an empty or cut file, and for one that is gone."""
     try:
         with path.open("rb") as file:
-            head = file.read(32)
+            head = file.read(HEAD_BYTES)
             size_bytes = file.seek(0, 2)
             file.seek(max(0, size_bytes - TAIL_BYTES))
             tail = file.read()
     except OSError:
         return False
-    if head.startswith(b"\x89PNG"):
-        return b"IEND\xaeB`\x82" in tail  # the last chunk with its checksum, which is always the same
-    if head.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" in tail
+    if len(head) < HEAD_BYTES:
+        return False
     if head.startswith(b"BM"):
         return size_bytes >= int.from_bytes(head[2:6], "little")
     if head.startswith(b"RIFF"):
         return size_bytes >= 8 + int.from_bytes(head[4:8], "little")
-    return size_bytes > 0
+    ends = {b"\x89PNG": b"IEND\xaeB`\x82", b"\xff\xd8": b"\xff\xd9"}  # a PNG's last chunk is always the same
+    return all(end in tail for begin, end in ends.items() if head.startswith(begin))

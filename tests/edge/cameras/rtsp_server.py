@@ -18,7 +18,8 @@ def main() -> None:
     factory = GstRtspServer.RTSPMediaFactory.new()
     factory.set_launch(
         "( videotestsrc is-live=true pattern=solid-color foreground-color=0xffc81010 "
-        f"! video/x-raw,format=I420,width={width_px},height={height_px},framerate=25/1 ! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
+        f"! video/x-raw,format=I420,width={width_px},height={height_px},framerate=25/1 "
+        "! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
     )
     server.get_mount_points().add_factory("/line", factory)
     server.attach(None)

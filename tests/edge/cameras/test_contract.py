@@ -1,6 +1,6 @@
 """What every source of frames promises, asked of each of them; the live ones are real servers, started here.
 
-Sources that keep no time of their own run on a clock that goes on only when they sleep; live and isolated ones on the real one.
+Live and isolated sources run on the real clock, all others on one that goes on only when they sleep.
 """
 
 import time
@@ -61,12 +61,12 @@ def video(where: Path) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def line(where: Path) -> Iterator[dict[str, Any]]:
-    yield {}
+    yield {"source": "gear"}
 
 
 @contextmanager
 def faulty_line(where: Path) -> Iterator[dict[str, Any]]:
-    yield {"faults": {"bad": 0.0, "frozen": 0.3}}
+    yield {"source": "gear", "faults": {"bad": 0.0, "frozen": 0.3}}
 
 
 @contextmanager
@@ -116,20 +116,16 @@ SOURCES = {
     "rtsp_triggered": Source("opencv", rtsp, "mqtt", live=True, red=True),
     "genicam_free": Source("genicam", gige, live=True),
     "genicam_triggered": Source("genicam", gige, "mqtt", live=True),
-    "harvesters_free": Source("harvesters", producer, live=True, red=True),
+    "harvesters_free": Source("harvesters", producer, live=True),
     "simulated_free": Source("simulated", line),
     "simulated_triggered": Source("simulated", line, "mqtt"),
     "simulated_with_faults": Source("simulated", faulty_line),
-    "isolated_folder_once": Source("folder", folder, settings=ISOLATED, ends=True, red=True, live=True),
     "isolated_folder_triggered": Source("folder", folder, "mqtt", settings=ISOLATED, ends=True, red=True, live=True),
     "isolated_hot_folder": Source("folder", hot_folder, settings=ISOLATED, own_pace=True, red=True, live=True),
-    "isolated_video_loop": Source("video", video, settings=ISOLATED | LOOP, red=True, live=True),
-    "isolated_simulated": Source("simulated", line, settings=ISOLATED, live=True),
     "isolated_simulated_triggered": Source("simulated", line, "mqtt", settings=ISOLATED, live=True),
     "isolated_rtsp": Source("opencv", rtsp, settings=ISOLATED, red=True, live=True),
-    "isolated_genicam_free": Source("genicam", gige, settings=ISOLATED, live=True),
     "isolated_genicam_triggered": Source("genicam", gige, "mqtt", settings=ISOLATED, live=True),
-    "isolated_harvesters": Source("harvesters", producer, settings=ISOLATED, live=True, red=True),
+    "isolated_harvesters": Source("harvesters", producer, settings=ISOLATED, live=True),
 }
 FREE = [name for name, source in SOURCES.items() if source.trigger == "free"]
 PACED = [name for name in FREE if not SOURCES[name].own_pace]
@@ -299,12 +295,12 @@ def test_free_frames_come_one_period_apart_by_the_monotonic_clock(rig: Rig) -> N
     stamps = [frame.captured_monotonic_s for frame in (rig.next() for _ in range(3)) if frame]
     period_s = rig.config.period_s
     if rig.source.live:
-        assert float(np.mean(np.diff(stamps))) == pytest.approx(period_s, abs=0.3 * period_s)
+        assert 0.5 * period_s < np.mean(np.diff(stamps)) < 5 * period_s  # a busy machine delays, and never hurries
     else:
         assert np.diff(stamps) == pytest.approx([period_s] * (len(stamps) - 1))
 
 
-@pytest.mark.parametrize("rig", [name for name in PACED if not SOURCES[name].kind == "genicam"], indirect=True)
+@pytest.mark.parametrize("rig", [name for name in PACED if SOURCES[name].kind != "genicam"], indirect=True)
 def test_after_a_pause_of_the_reader_frames_do_not_come_in_a_burst(rig: Rig) -> None:
     rig.camera.open()
     rig.next()
