@@ -23,6 +23,7 @@ from edge.cameras import (
     TriggerQueue,
     is_live,
     make_camera,
+    patience_s,
 )
 from edge.deadlines import Deadlines
 from edge.gaps import Missed, TriggerGaps
@@ -165,8 +166,9 @@ class CaptureThread:
         self._checksum: int | None = None
         # An idle line is asked often, so that it hears when it has to stop.
         may_idle = config.trigger != "free" or config.watch
-        self._read_s = min(config.timeout_s, IDLE_READ_S) if may_idle else config.timeout_s
         self._is_live = is_live(config)
+        longest_s = IDLE_READ_S if may_idle else patience_s(config) if self._is_live else config.timeout_s
+        self._read_s = min(config.timeout_s, longest_s)
         self._thread = threading.Thread(target=self._run, name=f"capture-{config.name}", daemon=True)
 
     @property

@@ -1,7 +1,7 @@
 """Sources of frames behind one small protocol."""
 
 from edge.cameras.protocol import BadFrameError, Camera, IdleLineError, MissedFrameError
-from edge.cameras.shutter import Clock, is_live
+from edge.cameras.shutter import Clock, is_live, patience_s
 from edge.cameras.triggers import Trigger, TriggerQueue
 from inspector.config import GENICAM_KINDS, CameraConfig
 
@@ -15,6 +15,7 @@ __all__ = [
     "TriggerQueue",
     "is_live",
     "make_camera",
+    "patience_s",
 ]
 
 

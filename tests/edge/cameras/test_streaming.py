@@ -134,7 +134,7 @@ def test_a_trigger_without_a_frame_in_time_names_its_part(device: PlayedDevice, 
     camera.open()
     device.answers_fire = False
     triggers.put(5, "part5")
-    with pytest.raises(BadFrameError, match="within 0.5 s after its trigger") as caught:
+    with pytest.raises(BadFrameError, match=r"within 0\.5 s after its trigger") as caught:
         camera.read(5.0)
     assert caught.value.trigger == 5
     assert isinstance(caught.value.failure, CameraTimeoutError)
