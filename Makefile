@@ -41,14 +41,23 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/bin/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@for extra in genicam harvesters; do \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$$extra]" >/dev/null 2>&1 || \
+	    echo "The extra '$$extra' cannot be installed here; the tests that need it are skipped (README, Cameras)."; \
+	done
 	@touch $@
 
-# Real servers and a real browser for the tests; without root they must be there already, or their tests say why they are skipped.
+# Real servers, cameras in software and a real browser for the tests; without root they must be there already, or their tests say why they are skipped.
 system:
 	@missing=""; \
 	  { command -v mosquitto || [ -x /usr/sbin/mosquitto ]; } >/dev/null || missing="$$missing mosquitto"; \
 	  ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	  command -v chromium >/dev/null || missing="$$missing chromium"; \
+	  command -v arv-fake-gv-camera-0.8 >/dev/null || missing="$$missing aravis-tools gir1.2-aravis-0.8"; \
+	  ls /usr/lib/*/girepository-1.0/GstRtspServer-1.0.typelib >/dev/null 2>&1 || \
+	    missing="$$missing gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good python3-gi"; \
+	  ls /usr/include/gobject-introspection-1.0 /usr/include/cairo >/dev/null 2>&1 || \
+	    missing="$$missing libgirepository1.0-dev libcairo2-dev pkg-config gcc"; \
 	  if [ -n "$$missing" ]; then \
 	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	      echo "Installing for the tests:$$missing"; \

@@ -11,11 +11,20 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from edge.announcer import Pulse
 from edge.buffers import Inbox
-from edge.cameras import BadFrameError, Camera, Clock, IdleLineError, TriggerQueue, make_camera
+from edge.cameras import (
+    BadFrameError,
+    Camera,
+    Clock,
+    IdleLineError,
+    MissedFrameError,
+    TriggerQueue,
+    is_live,
+    make_camera,
+    patience_s,
+)
 from edge.deadlines import Deadlines
 from edge.gaps import Missed, TriggerGaps
 from edge.parts import Part, part_of_frame
@@ -31,7 +40,7 @@ from inspector.types import Frame
 log = logging.getLogger(__name__)
 
 IDLE_READ_S = 0.5
-LOST_AFTER_TIMEOUTS = 3
+PAUSE_S = 0.1
 HUNG_FACTOR = 2.0
 
 
@@ -83,12 +92,10 @@ class Intake:
 
     def bad_frame(self, error: BadFrameError) -> None:
         """A part without a usable picture."""
-        lost = isinstance(error.failure, CameraLostError)
-        failure = ErrorCode.CAMERA_LOST if lost else ErrorCode.FRAME_TIMEOUT
         self._open_failed(
             (error.camera, error.frame_id, error.part_id, error.trigger),
             (error.captured_at, error.captured_monotonic_s),
-            failure,
+            _code_of(error.failure),
             error.reason,
         )
 
@@ -127,6 +134,12 @@ class Intake:
             log.warning("the queue is full: part %s of %s is given up", evicted.part_id, evicted.camera)
 
 
+def _code_of(failure: CameraError | None) -> ErrorCode:
+    if isinstance(failure, CameraLostError):
+        return ErrorCode.CAMERA_LOST
+    return ErrorCode.MISSED_TRIGGER if isinstance(failure, MissedFrameError) else ErrorCode.FRAME_TIMEOUT
+
+
 class CaptureThread:
     """Reads one camera until it is stopped or its source ends."""
 
@@ -152,8 +165,10 @@ class CaptureThread:
         self._reading_since_monotonic_s: float | None = None
         self._checksum: int | None = None
         # An idle line is asked often, so that it hears when it has to stop.
-        self._read_s = min(config.timeout_s, IDLE_READ_S) if config.trigger == "mqtt" else config.timeout_s
-        self._is_live = config.kind == "opencv" and not Path(config.source).is_file()
+        may_idle = config.trigger != "free" or config.watch
+        self._is_live = is_live(config)
+        longest_s = IDLE_READ_S if may_idle else patience_s(config) if self._is_live else config.timeout_s
+        self._read_s = min(config.timeout_s, longest_s)
         self._thread = threading.Thread(target=self._run, name=f"capture-{config.name}", daemon=True)
 
     @property
@@ -209,6 +224,8 @@ class CaptureThread:
             while not self._stopping.is_set():
                 try:
                     self._camera.open()
+                    if self.problem:
+                        self._answer_waiting(self.problem)
                     self._clear_alarm()
                     self.tried.set()
                     attempt = 0
@@ -221,16 +238,30 @@ class CaptureThread:
                     log.exception("camera %s failed in an unexpected way", self.name)
                     self._alarm(ErrorCode.CAMERA_LOST, str(error))
                 self.tried.set()
+                self._answer_waiting(self.problem)
                 self._camera.close()
-                self._stopping.wait(backoff_s(attempt, random.random()))  # noqa: S311 - a pause, not a secret
+                self._pause(backoff_s(attempt, random.random()))  # noqa: S311 - a pause, not a secret
                 attempt += 1
         finally:
             self._camera.close()
             self.ended.set()
 
+    def _pause(self, duration_s: float) -> None:
+        until = time.monotonic() + duration_s
+        while not self._stopping.is_set() and (left_s := until - time.monotonic()) > 0:
+            self._stopping.wait(min(PAUSE_S, left_s))
+            self._answer_waiting(self.problem)
+
+    def _answer_waiting(self, reason: str) -> None:
+        """Parts that came while the camera was away: a picture taken now would show another part under their number."""
+        if self._stopping.is_set():
+            return  # `join` answers for them
+        for trigger in self._triggers.drain():
+            self._account_for(trigger.trg)
+            self._intake.missed(self.name, [Missed(trigger.trg, trigger.part_id, ErrorCode.CAMERA_LOST)], reason)
+
     def _read_until_lost(self) -> bool:
         """True when the source is at its end or the thread is stopped; raises CameraError when it is lost."""
-        timeouts = 0
         while not self._stopping.is_set():
             self._reading_since_monotonic_s = time.monotonic()  # before the read, which may never come back
             try:
@@ -243,22 +274,14 @@ class CaptureThread:
                 self._account_for(error.trigger)
                 self._intake.bad_frame(error)
                 log.warning("%s", error)
-                timeouts += 1 if isinstance(error.failure, CameraTimeoutError) else 0
-                if isinstance(error.failure, CameraLostError) or timeouts >= LOST_AFTER_TIMEOUTS:
-                    raise error.failure or error from error
-                continue
-            except CameraTimeoutError as error:
-                timeouts += 1
-                self._alarm(ErrorCode.FRAME_TIMEOUT, str(error))
-                if timeouts >= LOST_AFTER_TIMEOUTS:
-                    raise
+                if isinstance(error.failure, CameraLostError | CameraTimeoutError):
+                    raise error.failure from error
                 continue
             finally:
                 self._reading_since_monotonic_s = None
             if frame is None:
                 log.info("camera %s has come to its end", self.name)
                 return True
-            timeouts = 0
             self._clear_alarm()
             self._take(frame)
         return True

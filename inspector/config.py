@@ -60,26 +60,83 @@ class EncoderConfig(Section):
     threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads of the tower; 0 = chosen by torch")
 
 
+FaultKind = Literal["missed", "timeout", "lost", "bad", "frozen", "black", "hang"]
+GENICAM_KINDS = ("genicam", "harvesters")
+
+
 class CameraConfig(Section):
     """One source of frames."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = Field("camera1", description="unique name")
-    kind: Literal["simulated", "folder", "video", "opencv"] = Field(
+    kind: Literal["simulated", "folder", "video", "opencv", "genicam", "harvesters"] = Field(
         "simulated",
-        description="simulated line, folder of pictures, video file, or USB index / RTSP address by OpenCV",
+        description="simulated line, folder of pictures, video file, USB / RTSP by OpenCV, "
+        "GenICam by Aravis, or GenICam by Harvesters",
     )
-    source: str = Field("", description="folder, file, USB index (0) or address (rtsp://…); empty for simulated")
+    source: str = Field(
+        "",
+        description="folder, file, USB index (0), rtsp://…, or the GenICam camera's IP address, id or serial number",
+    )
+    isolate: bool = Field(False, description="run the camera in a process of its own, ended when it hangs")
     loop: bool = Field(False, description="folder and video: start again at the end")
-    trigger: Literal["free", "mqtt"] = Field(
-        "free", description="free: frames come by period_s or by the camera; mqtt: one frame per cmd/trigger"
+    watch: bool = Field(False, description="folder: hot folder, each new picture is a part")
+    done_folder: str | None = Field(
+        None, description="hot folder: inspected pictures are moved there; null: they stay, and only new ones count"
     )
+    settle_s: Annotated[float, Field(ge=0.05, le=60)] = Field(
+        0.2, description="hot folder: a file that has not changed for so long is not being written any more"
+    )
+    trigger: Literal["free", "mqtt", "hardware"] = Field(
+        "free",
+        description="free: frames come by period_s or by the camera; mqtt: one frame per cmd/trigger; "
+        "hardware: GenICam, by trigger_source",
+    )
+    trigger_source: str = Field("Line1", description="GenICam: input that triggers when trigger is hardware")
     period_s: Annotated[float, Field(gt=0, le=3600)] = Field(0.5, description="seconds between two frames")
-    timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(5.0, description="no frame for so long: camera lost")
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(
+        5.0,
+        description="no frame for so long after a trigger: camera lost; free running after 3 periods (1 s at least)",
+    )
+    exposure_us: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="GenICam: exposure time in µs; null: as the camera has it"
+    )
+    gain: float | None = Field(None, description="GenICam: gain in the camera's unit (mostly dB); null: as it is")
+    pixel_format: str | None = Field(None, description="GenICam: Mono8, BayerRG8, RGB8 …; null: as the camera has it")
+    features: dict[str, str | int | float | bool] = Field(
+        {}, description="GenICam: further features by name, written in this order and read back"
+    )
+    producer: Path | None = Field(None, description="Harvesters: the vendor's GenTL producer, a .cti file")
     seed: int = Field(0, description="simulated: seed of the drawn parts")
     defect_rate: Annotated[float, Field(ge=0, le=1)] = Field(0.15, description="simulated: share of bad parts")
     parts_per_product: Annotated[int, Field(ge=0)] = Field(
         0, description="simulated: parts until the next kind of part comes by; 0 = never"
     )
+    faults: dict[FaultKind, Annotated[float, Field(ge=0, le=1)]] = Field(
+        {}, description="simulated: share of parts with missed, timeout, lost, bad, frozen, black or hang"
+    )
+
+    @model_validator(mode="after")
+    def _keys_fit_the_kind(self) -> "CameraConfig":
+        genicam = self.kind in GENICAM_KINDS
+        device_settings = (self.exposure_us, self.gain, self.pixel_format, self.features or None)
+        fault_share = sum(self.faults.values())
+        wrong = {
+            "trigger: hardware needs kind genicam or harvesters": self.trigger == "hardware" and not genicam,
+            "exposure_us, gain, pixel_format and features need kind genicam or harvesters": not genicam
+            and any(setting is not None for setting in device_settings),
+            "watch needs kind folder": self.watch and self.kind != "folder",
+            "watch and loop exclude each other": self.watch and self.loop,
+            "watch needs trigger: free, for each new file is a part": self.watch and self.trigger != "free",
+            "done_folder needs watch: true": self.done_folder is not None and not self.watch,
+            "producer (a .cti file) needs kind harvesters": self.producer is not None and self.kind != "harvesters",
+            "kind harvesters needs producer, a .cti file": self.producer is None and self.kind == "harvesters",
+            "faults need kind simulated": bool(self.faults) and self.kind != "simulated",
+            f"the shares of faults must not exceed 1, but add up to {fault_share:g}": fault_share > 1,
+        }
+        for sentence, applies in wrong.items():
+            if applies:
+                raise ValueError(f"camera {self.name}: {sentence}")
+        return self
 
 
 class BatchingConfig(Section):
@@ -296,12 +353,7 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
         encoder = encoder.model_copy(update={"name": str(folder / encoder.name)})
     if encoder.pretrained and encoder.pretrained.endswith((".safetensors", ".pt")):
         encoder = encoder.model_copy(update={"pretrained": str(folder / encoder.pretrained)})
-    cameras = [
-        camera.model_copy(update={"source": str(folder / camera.source)})
-        if camera.kind in ("folder", "video") and camera.source
-        else camera
-        for camera in config.cameras
-    ]
+    cameras = [_resolve_camera(camera, folder) for camera in config.cameras]
     files = ("password_file", "ca_file", "cert_file", "key_file")
     brokers = {
         broker.section: broker.model_copy(update={name: absolute(getattr(broker, name)) for name in files})
@@ -310,6 +362,17 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
     return config.model_copy(
         update={"data_dir": absolute(config.data_dir), "encoder": encoder, "cameras": cameras, **brokers}
     )
+
+
+def _resolve_camera(camera: CameraConfig, folder: Path) -> CameraConfig:
+    found: dict[str, str | Path] = {}
+    if camera.kind in ("folder", "video") and camera.source:
+        found["source"] = str(folder / camera.source)
+    if camera.done_folder is not None:
+        found["done_folder"] = str(folder / camera.done_folder)
+    if camera.producer is not None:
+        found["producer"] = folder / camera.producer.expanduser()
+    return camera.model_copy(update=found)
 
 
 def _refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:

@@ -125,3 +125,42 @@ def test_check_lists_what_differs_and_the_exit_code_is_that_of_a_usage_error(tmp
     assert answer.exit_code == 0
     assert "mqtt.port = 18830" in answer.output
     assert yaml.safe_load(config_command.render_defaults())["mqtt"]["port"] == 1883
+
+
+@pytest.mark.parametrize(
+    ("camera", "words"),
+    [
+        ("kind: opencv, trigger: hardware", "trigger: hardware needs kind genicam or harvesters"),
+        ("kind: opencv, exposure_us: 100", "exposure_us, gain, pixel_format and features need kind genicam"),
+        ("kind: folder, gain: 0", "exposure_us, gain, pixel_format and features need kind genicam"),
+        ("kind: video, watch: true", "watch needs kind folder"),
+        ("kind: folder, watch: true, loop: true", "watch and loop exclude each other"),
+        ("kind: folder, watch: true, trigger: mqtt", "watch needs trigger: free"),
+        ("kind: folder, done_folder: done", "done_folder needs watch: true"),
+        ("kind: genicam, producer: a.cti", "producer (a .cti file) needs kind harvesters"),
+        ("kind: harvesters", "kind harvesters needs producer, a .cti file"),
+        ("kind: folder, faults: {lost: 0.1}", "faults need kind simulated"),
+        ("faults: {lost: 0.6, bad: 0.6}", "must not exceed 1, but add up to 1.2"),
+        ("faults: {explodes: 0.1}", "faults"),
+    ],
+)
+def test_keys_of_a_camera_that_do_not_fit_together_are_refused_with_their_line(
+    camera: str, words: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, f"cameras:\n  - {{name: cam, {camera}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert words in str(caught.value)
+    assert f"{path}:2: " in str(caught.value)
+
+
+def test_the_files_of_a_camera_count_from_the_folder_of_the_configuration(tmp_path: Path) -> None:
+    text = """cameras:
+  - {name: a, kind: folder, source: in, watch: true, done_folder: done}
+  - {name: b, kind: harvesters, producer: vendor.cti}
+  - {name: c, kind: genicam, source: 192.168.1.10}
+"""
+    folder, producer, address = load_config(write(tmp_path, text)).cameras
+    assert (folder.source, folder.done_folder) == (str(tmp_path / "in"), str(tmp_path / "done"))
+    assert producer.producer == tmp_path / "vendor.cti"
+    assert address.source == "192.168.1.10"

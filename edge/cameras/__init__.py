@@ -1,34 +1,85 @@
 """Sources of frames behind one small protocol."""
 
-from edge.cameras.protocol import BadFrameError, Camera, IdleLineError
-from edge.cameras.shutter import Clock
+from edge.cameras.protocol import BadFrameError, Camera, IdleLineError, MissedFrameError
+from edge.cameras.shutter import Clock, is_live, patience_s
 from edge.cameras.triggers import Trigger, TriggerQueue
-from inspector.config import CameraConfig
+from inspector.config import GENICAM_KINDS, CameraConfig
 
-__all__ = ["BadFrameError", "Camera", "Clock", "IdleLineError", "Trigger", "TriggerQueue", "make_camera"]
+__all__ = [
+    "BadFrameError",
+    "Camera",
+    "Clock",
+    "IdleLineError",
+    "MissedFrameError",
+    "Trigger",
+    "TriggerQueue",
+    "is_live",
+    "make_camera",
+    "patience_s",
+]
 
 
 def make_camera(
-    config: CameraConfig, triggers: TriggerQueue, *, last_trigger: int = 0, clock: Clock | None = None
+    config: CameraConfig,
+    triggers: TriggerQueue,
+    *,
+    last_trigger: int = 0,
+    position: int = 0,
+    clock: Clock | None = None,
 ) -> Camera:
-    """The camera that the configuration names, not yet open.
+    """The camera that the configuration names, not yet open; each library is imported only where it is needed.
 
     `last_trigger` is the last recorded trigger of this camera; only the simulated line, which has a counter
-    of its own, goes on behind it.
+    of its own, goes on behind it. `position` is where a folder or a video goes on.
     """
     clock = clock or Clock()
+    if config.isolate:
+        from edge.cameras.isolated import IsolatedCamera
+
+        return IsolatedCamera(config, triggers, clock, last_trigger if config.kind == "simulated" else position)
     if config.kind == "simulated":
-        from edge.cameras.simulated import SimulatedCamera
-
-        return SimulatedCamera(config, triggers, clock, last_trigger)
-    if config.kind == "folder":
-        from edge.cameras.folder import FolderCamera
-
-        return FolderCamera(config, triggers, clock)
-    if config.kind == "video":
-        from edge.cameras.video import VideoCamera
-
-        return VideoCamera(config, triggers, clock)
+        return _simulated(config, triggers, clock, last_trigger)
+    if config.kind in GENICAM_KINDS:
+        return _streaming(config, triggers, clock)
+    if config.kind in ("folder", "video"):
+        return _from_files(config, triggers, clock, position)
     from edge.cameras.opencv import OpenCvCamera
 
     return OpenCvCamera(config, triggers, clock)
+
+
+def _simulated(config: CameraConfig, triggers: TriggerQueue, clock: Clock, last_trigger: int) -> Camera:
+    from edge.cameras.simulated import SimulatedCamera
+
+    camera = SimulatedCamera(config, triggers, clock, last_trigger)
+    if not config.faults:
+        return camera
+    from edge.cameras.faults import FaultyCamera
+
+    return FaultyCamera(camera, config)
+
+
+def _from_files(config: CameraConfig, triggers: TriggerQueue, clock: Clock, position: int) -> Camera:
+    if config.kind == "video":
+        from edge.cameras.video import VideoCamera
+
+        return VideoCamera(config, triggers, clock, position)
+    if config.watch:
+        from edge.cameras.hot_folder import HotFolderCamera
+
+        return HotFolderCamera(config, triggers, clock)
+    from edge.cameras.folder import FolderCamera
+
+    return FolderCamera(config, triggers, clock, position)
+
+
+def _streaming(config: CameraConfig, triggers: TriggerQueue, clock: Clock) -> Camera:
+    from edge.cameras.streaming import StreamingCamera
+
+    if config.kind == "genicam":
+        from edge.cameras.genicam import AravisDevice
+
+        return StreamingCamera(config, triggers, clock, AravisDevice)
+    from edge.cameras.gentl import HarvestersDevice
+
+    return StreamingCamera(config, triggers, clock, HarvestersDevice)

@@ -3,14 +3,14 @@
 import sys
 
 from edge.cameras import make_camera
-from edge.cameras.protocol import BadFrameError
+from edge.cameras.protocol import BadFrameError, IdleLineError
 from edge.cameras.triggers import TriggerQueue
 from inspector.config import CameraConfig, Config
 from inspector.errors import CameraError
 
 
 def check(config: CameraConfig) -> str:
-    """Open the camera and take one frame; a camera that waits for triggers is only opened.
+    """Open the camera and take one frame; one that waits for triggers or for files is only opened.
 
     Raises:
         CameraError: the camera does not open or gives no frame in time.
@@ -18,9 +18,11 @@ def check(config: CameraConfig) -> str:
     camera = make_camera(config, TriggerQueue())
     camera.open()
     try:
-        if config.trigger == "mqtt":
-            return f"{config.name} ({config.kind}) opens; it waits for triggers"
+        if config.trigger != "free" or config.watch:
+            return f"{config.name} ({config.kind}) opens; it waits for {'new files' if config.watch else 'triggers'}"
         frame = camera.read(config.timeout_s)
+    except IdleLineError:
+        return f"{config.name} ({config.kind}) opens; its first frame is not due within {config.timeout_s:g} s"
     except BadFrameError as error:
         return f"{config.name} ({config.kind}) runs, but its first frame is bad: {error}"
     finally:

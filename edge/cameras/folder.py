@@ -13,13 +13,13 @@ from inspector.types import Frame
 class FolderCamera:
     """One picture per period or per trigger; the part's id is the file's name without its ending."""
 
-    def __init__(self, config: CameraConfig, triggers: TriggerQueue, clock: Clock) -> None:
+    def __init__(self, config: CameraConfig, triggers: TriggerQueue, clock: Clock, position: int = 0) -> None:
         self.name = config.name
         self._folder = Path(config.source)
         self._loop = config.loop
         self._shutter = Shutter(config, triggers, clock)
         self._paths: list[Path] = []
-        self._position = 0
+        self.position = position
         self._is_open = False
 
     def open(self) -> None:
@@ -31,13 +31,13 @@ class FolderCamera:
         """The next picture; one that cannot be read is a BadFrameError, and the next read goes on."""
         if not self._is_open:
             raise CameraLostError(f"camera {self.name}: the folder is not open; open it before reading")
-        if self._position >= len(self._paths):
+        if self.position >= len(self._paths):
             if not self._loop:
                 return None
-            self._paths, self._position = self._list(), 0  # what was added meanwhile comes along
+            self._paths, self.position = self._list(), 0  # what was added meanwhile comes along
         trigger = self._shutter.wait(timeout_s)
-        path = self._paths[self._position]
-        self._position += 1
+        path = self._paths[self.position]
+        self.position += 1
         exposure = self._shutter.stamp(trigger, path.stem)
         try:
             return exposure.frame(read_image(path))

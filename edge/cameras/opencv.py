@@ -11,20 +11,22 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy.typing as npt
 
 from edge.cameras.pictures import PictureGate
-from edge.cameras.shutter import Clock, Shutter
+from edge.cameras.shutter import Clock, Shutter, is_live, patience_s
 from edge.cameras.triggers import TriggerQueue
 from inspector.config import CameraConfig
 from inspector.errors import CameraError, CameraLostError, CameraTimeoutError, ImageError
 from inspector.types import Frame
 
 logger = logging.getLogger(__name__)
+
+OPEN_FACTOR = 2.5
+"""A network stream opens with its next key picture, which may be seconds away; times `timeout_s`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +40,10 @@ class _Shot:
 class _Grabber(threading.Thread):
     """The only thread that touches the capture; holds the newest shot; ends on `stop` or with the source."""
 
-    def __init__(self, source: str, open_timeout_s: float, live: bool) -> None:
+    def __init__(self, source: str, limits_s: tuple[float, float], live: bool) -> None:
         super().__init__(name=f"grabber-{source}", daemon=True)  # a hung driver must not keep the program alive
         self._source = source
-        self._open_timeout_s = open_timeout_s
+        self._limits_s = limits_s  # to open, to read
         self._live = live
         self._changed = threading.Condition()
         self._shot: _Shot | None = None
@@ -99,8 +101,8 @@ class _Grabber(threading.Thread):
         if self._source.isdecimal():
             capture = cv2.VideoCapture(int(self._source))
         else:
-            limit_ms = max(1, int(self._open_timeout_s * 1000))
-            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms]
+            open_ms, read_ms = (max(1, int(limit_s * 1000)) for limit_s in self._limits_s)
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_ms]
             capture = cv2.VideoCapture(self._source, cv2.CAP_FFMPEG, limits)
         if not capture.isOpened():
             capture.release()
@@ -135,25 +137,29 @@ class _Grabber(threading.Thread):
 class OpenCvCamera:
     """USB index (`0`) or address (`rtsp://…`): the newest frame once a period, or the first after a trigger."""
 
+    position = 0
+
     def __init__(self, config: CameraConfig, triggers: TriggerQueue, clock: Clock) -> None:
         self.name = config.name
         self._source = config.source
         self._timeout_s = config.timeout_s
-        self._live = not Path(config.source).is_file()
+        self._live = is_live(config)
+        self._patience_s = patience_s(config)
         self._shutter = Shutter(config, triggers, clock)
         self._clock = clock
         self._gate = PictureGate()
         self._grabber: _Grabber | None = None
 
     def open(self) -> None:
-        """Raises CameraLostError when nothing answers within the configured `timeout_s`."""
+        """Raises CameraLostError when nothing answers within `OPEN_FACTOR` times the configured `timeout_s`."""
         self.close()
         if not self._source:
             raise CameraLostError(f"camera {self.name}: `source` is empty")
-        grabber = _Grabber(self._source, self._timeout_s, self._live)
+        open_timeout_s = OPEN_FACTOR * self._timeout_s
+        grabber = _Grabber(self._source, (open_timeout_s, self._timeout_s), self._live)
         grabber.start()
         try:
-            grabber.wait_open(self._timeout_s + 0.5)
+            grabber.wait_open(open_timeout_s + 0.5)
         except CameraLostError as error:
             grabber.stop()
             raise CameraLostError(f"camera {self.name}: {error}") from error
@@ -169,7 +175,7 @@ class OpenCvCamera:
             if self._shutter.triggered:
                 shot = self._grabber.take(since, self._timeout_s)
             else:
-                shot = self._grabber.take(0.0, timeout_s)
+                shot = self._grabber.take(0.0, min(timeout_s, self._patience_s))
         except CameraError as error:
             if not self._shutter.triggered:
                 raise type(error)(f"camera {self.name}: {error}") from error

@@ -27,11 +27,15 @@ class PictureGate:
         grey = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 1)
         if not grey and (picture.ndim != 3 or picture.shape[2] != 3):
             raise ImageError(f"expected 3 colours or grey, but got shape {picture.shape}")
-        height, width = picture.shape[:2]
-        if self._size_px is None:
-            self._size_px = (width, height)
-        if self._size_px != (width, height):
-            expected = f"{self._size_px[0]}×{self._size_px[1]}"
-            raise ImageError(f"expected {expected} px as in the first picture, but got {width}×{height} px")
+        height_px, width_px = picture.shape[:2]
+        self.check_size(width_px, height_px)
         converted = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB if grey else cv2.COLOR_BGR2RGB)
         return np.asarray(converted, dtype=np.uint8)
+
+    def check_size(self, width_px: int, height_px: int) -> None:
+        """Raises ImageError unless this is the size of the first picture."""
+        if self._size_px is None:
+            self._size_px = (width_px, height_px)
+        if self._size_px != (width_px, height_px):
+            expected = f"{self._size_px[0]}×{self._size_px[1]}"
+            raise ImageError(f"expected {expected} px as in the first picture, but got {width_px}×{height_px} px")

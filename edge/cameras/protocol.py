@@ -6,6 +6,7 @@ NONE.
 
     CameraError
     ├── BadFrameError           one part without a usable picture; read on
+    ├── MissedFrameError        only as the failure of a BadFrameError: the camera counted a part that nobody saw
     ├── CameraLostError         close, wait, open again
     └── CameraTimeoutError      no frame in time although one was due
         └── IdleLineError       nothing was due: no trigger, or the period is not over; all is well
@@ -22,11 +23,15 @@ class IdleLineError(CameraTimeoutError):
     """Nothing was due within the time: the line stands still, the camera is well."""
 
 
+class MissedFrameError(CameraError):
+    """The camera's own frame counter jumped: a part passed by and its picture was lost on the way."""
+
+
 class BadFrameError(CameraError):
     """A part passed by and there is no usable picture of it; it is owed a verdict all the same.
 
     The attributes are those of the `Frame` that is missing. `failure` is what the camera did instead of
-    giving a picture (lost, timed out), or None where it gave one that cannot be used.
+    giving a picture (lost, timed out, missed), or None where it gave one that cannot be used.
     """
 
     def __init__(
@@ -62,6 +67,10 @@ class Camera(Protocol):
     @property
     def name(self) -> str:
         """The name of the configuration, in each frame."""
+
+    @property
+    def position(self) -> int:
+        """Where a source with an order of its own stands (a simulated line: its last trigger); others: 0."""
 
     def open(self) -> None:
         """Connect. Raises CameraLostError with a sentence; may be called again after it."""

@@ -8,12 +8,30 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from edge.cameras.protocol import BadFrameError, IdleLineError
 from edge.cameras.triggers import Trigger, TriggerQueue
-from inspector.config import CameraConfig
+from inspector.config import GENICAM_KINDS, CameraConfig
 from inspector.errors import CameraError
 from inspector.types import Frame, ImageArray
+
+LOST_PERIODS = 3
+LEAST_PATIENCE_S = 1.0
+"""No camera is given up sooner: a network's hiccup is no loss."""
+
+
+def is_live(config: CameraConfig) -> bool:
+    """Whether there is a sensor whose pictures are never equal, and that does not wait for its reader."""
+    if config.kind == "opencv":
+        return not Path(config.source).is_file()
+    return config.kind in GENICAM_KINDS or bool(config.faults)
+
+
+def patience_s(config: CameraConfig) -> float:
+    """A free-running live camera that gives no frame for so long is lost: three periods, within bounds."""
+    wished_s = min(LOST_PERIODS * config.period_s, config.timeout_s)
+    return max(wished_s, LEAST_PATIENCE_S, 1.5 * config.period_s)
 
 
 @dataclass(frozen=True)
@@ -86,15 +104,17 @@ class Shutter:
 
     def stamp(self, trigger: Trigger, default_part_id: str, captured_monotonic_s: float | None = None) -> Exposure:
         """The exposure happens now, or happened at `captured_monotonic_s`."""
-        self._frame_id += 1
         now = self._clock.monotonic_s()
         captured = now if captured_monotonic_s is None else captured_monotonic_s
         utc = self._clock.utc()
-        return Exposure(
-            frame_id=self._frame_id,
-            camera=self._camera,
+        return self.stamp_as(
             part_id=trigger.part_id or default_part_id,
             trigger=trigger.trg,
             captured_at=utc if captured == now else datetime.fromtimestamp(utc.timestamp() - (now - captured), UTC),
             captured_monotonic_s=captured,
         )
+
+    def stamp_as(self, *, part_id: str, trigger: int, captured_at: datetime, captured_monotonic_s: float) -> Exposure:
+        """An exposure whose moment is known already; gets the next frame id."""
+        self._frame_id += 1
+        return Exposure(self._frame_id, self._camera, part_id, trigger, captured_at, captured_monotonic_s)

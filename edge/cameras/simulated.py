@@ -27,7 +27,7 @@ class SimulatedCamera:
         self._config = config
         self._kinds = tuple(name.strip() for name in config.source.split(",") if name.strip()) or simulation.KINDS
         self._shutter = Shutter(config, triggers, clock)
-        self._last_trigger = last_trigger
+        self.position = last_trigger
         self._is_open = False
 
     def open(self) -> None:
@@ -46,8 +46,8 @@ class SimulatedCamera:
             raise CameraLostError(f"camera {self.name}: the simulated line is not open; open it before reading")
         trigger = self._shutter.wait(timeout_s)
         if not self._shutter.triggered:
-            self._last_trigger = self._last_trigger % MAX_TRIGGER + 1  # a PLC's counter: 0 is never a part
-            trigger = Trigger(self._last_trigger)
+            self.position = self.position % MAX_TRIGGER + 1  # a PLC's counter: 0 is never a part
+            trigger = Trigger(self.position)
         kind = self._kind_of(trigger)
         exposure = self._shutter.stamp(trigger, f"{kind}:{trigger.trg:06d}")
         image, _ = simulation.draw_part(kind, self._config.seed, trigger.trg, self._config.defect_rate)

@@ -4,7 +4,8 @@ The thread that hears `cmd/trigger` puts, the camera's thread gets. It knows no 
 trigger can use it.
 """
 
-import queue
+import threading
+from collections import deque
 from dataclasses import dataclass
 
 
@@ -26,22 +27,31 @@ class TriggerQueue:
     def __init__(self, capacity: int = 64) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, but got {capacity}")
-        self._waiting: queue.Queue[Trigger] = queue.Queue(capacity)
+        self._capacity = capacity
+        self._waiting: deque[Trigger] = deque()
+        self._changed = threading.Condition()
 
     def put(self, trg: int, part_id: str = "") -> bool:
         """Never blocks. False when the queue is full: the part is owed a verdict NONE (105, overrun)."""
-        try:
-            self._waiting.put_nowait(Trigger(trg, part_id))
-        except queue.Full:
-            return False
+        trigger = Trigger(trg, part_id)
+        with self._changed:
+            if len(self._waiting) >= self._capacity:
+                return False
+            self._waiting.append(trigger)
+            self._changed.notify()
         return True
 
     def get(self, timeout_s: float) -> Trigger | None:
         """The oldest trigger, or None when none has come within `timeout_s`."""
-        try:
-            return self._waiting.get(timeout=timeout_s) if timeout_s > 0 else self._waiting.get_nowait()
-        except queue.Empty:
-            return None
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting, max(0.0, timeout_s))
+            return self._waiting.popleft() if self._waiting else None
+
+    def give_back(self, trigger: Trigger) -> None:
+        """A trigger that was got and not used is the oldest again, also where the queue has become full meanwhile."""
+        with self._changed:
+            self._waiting.appendleft(trigger)
+            self._changed.notify()
 
     def drain(self) -> list[Trigger]:
         """Takes all triggers that wait; each of their parts is owed a verdict."""
@@ -53,4 +63,4 @@ class TriggerQueue:
     @property
     def waiting(self) -> int:
         """How many triggers wait; not `len`, so that an empty queue is never taken for no queue."""
-        return self._waiting.qsize()
+        return len(self._waiting)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class VideoCamera:
     """One frame per period or per trigger; its part id is the file's name and the frame's number."""
 
-    def __init__(self, config: CameraConfig, triggers: TriggerQueue, clock: Clock) -> None:
+    def __init__(self, config: CameraConfig, triggers: TriggerQueue, clock: Clock, position: int = 0) -> None:
         self.name = config.name
         self._path = Path(config.source)
         self._loop = config.loop
@@ -32,7 +32,7 @@ class VideoCamera:
         self._gate = PictureGate()
         self._capture: cv2.VideoCapture | None = None
         self._next: npt.NDArray[Any] | None = None
-        self._given = 0
+        self.position = position
 
     def open(self) -> None:
         """Raises CameraLostError when the file is missing or is no video."""
@@ -40,25 +40,25 @@ class VideoCamera:
         if not self._path.is_file():
             raise CameraLostError(f"camera {self.name}: the video {self._path} does not exist; correct `source`")
         capture = cv2.VideoCapture(str(self._path))
-        for _ in range(self._given):
+        for _ in range(self.position):
             capture.grab()
         self._capture, self._next = capture, self._decode(capture)
-        if self._next is None and self._given == 0:
+        if self._next is None and self.position == 0:
             self.close()
             raise CameraLostError(f"camera {self.name}: {self._path} cannot be read as a video; is it damaged?")
 
     def read(self, timeout_s: float) -> Frame | None:
         """The next frame of the file."""
         if self._next is None and self._capture is not None and self._loop:
-            self._given = 0
+            self.position = 0
             self.open()
         if self._capture is None:
             raise CameraLostError(f"camera {self.name}: the video is not open; open it before reading")
         if self._next is None:
             return None
         trigger = self._shutter.wait(timeout_s)
-        self._given += 1
-        exposure = self._shutter.stamp(trigger, f"{self._path.stem}-{self._given:06d}")
+        self.position += 1
+        exposure = self._shutter.stamp(trigger, f"{self._path.stem}-{self.position:06d}")
         picture, self._next = self._next, self._decode(self._capture)
         try:
             return exposure.frame(self._gate.rgb(picture))
@@ -76,6 +76,6 @@ class VideoCamera:
         if found:
             return picture
         promised = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        if promised > self._given:
-            logger.warning("camera %s: %s ends after %d of %d frames", self.name, self._path, self._given, promised)
+        if promised > self.position:
+            logger.warning("camera %s: %s ends after %d of %d frames", self.name, self._path, self.position, promised)
         return None

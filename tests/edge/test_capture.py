@@ -11,14 +11,14 @@ import pytest
 from edge import capture as capture_module
 from edge.announcer import Pulse
 from edge.buffers import Inbox
-from edge.cameras import BadFrameError, IdleLineError
+from edge.cameras import BadFrameError, IdleLineError, MissedFrameError
 from edge.capture import CaptureThread, Intake
 from edge.deadlines import Deadlines
 from edge.parts import Part
 from edge.state import Station
 from inspector.config import CameraConfig
 from inspector.contract.codes import ErrorCode, StationMode
-from inspector.errors import CameraLostError, CameraTimeoutError
+from inspector.errors import CameraError, CameraLostError, CameraTimeoutError
 from inspector.types import Frame
 from tests.brokers import wait_until
 
@@ -104,7 +104,7 @@ def _frame(trigger: int, value: int = 0) -> Frame:
     return Frame(trigger, "c", "", trigger, AT, float(trigger), image)
 
 
-def _bad(trigger: int, failure: CameraLostError | CameraTimeoutError | None = None) -> BadFrameError:
+def _bad(trigger: int, failure: CameraError | None = None) -> BadFrameError:
     return BadFrameError(
         "broken",
         frame_id=trigger,
@@ -140,11 +140,44 @@ def test_a_part_whose_camera_was_lost_gets_none_101_and_the_camera_is_connected_
     assert line.camera.opened == 2
 
 
-def test_a_camera_that_gives_nothing_three_times_is_connected_again(post: Callable[..., Post]) -> None:
+def test_a_camera_that_gives_nothing_when_something_was_due_is_lost_at_once_and_connected_again(
+    post: Callable[..., Post],
+) -> None:
     line = post()
-    line.run(*[CameraTimeoutError("no frame")] * 3, _frame(1))
+    line.run(CameraTimeoutError("no frame"), _frame(1))
     assert line.parts(1) == [(1, 0)]
     assert line.camera.opened == 2
+
+
+def test_a_trigger_without_a_frame_in_time_is_a_lost_camera(post: Callable[..., Post]) -> None:
+    line = post()
+    line.run(_frame(1), _bad(2, CameraTimeoutError("no frame after its trigger")), _frame(3))
+    assert line.parts(3) == [(1, 0), (2, ErrorCode.FRAME_TIMEOUT), (3, 0)]
+    assert line.camera.opened == 2
+
+
+def test_a_frame_that_the_camera_counted_and_nobody_saw_is_a_part_with_none_104(post: Callable[..., Post]) -> None:
+    line = post(trigger="free")
+    line.run(_frame(0), _bad(0, MissedFrameError("number 7 never came")), _frame(0, 1))
+    assert line.parts(3) == [(0, 0), (0, ErrorCode.MISSED_TRIGGER), (0, 0)]
+    assert line.camera.opened == 1
+
+
+def test_parts_that_come_while_the_camera_is_away_are_answered_and_not_photographed_late(
+    post: Callable[..., Post], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = post()
+    line.run(_frame(1))
+    assert line.parts(1) == [(1, 0)]
+    monkeypatch.setattr(capture_module, "backoff_s", lambda *_: 60.0)
+    line.camera.broken_opens = 100
+    line.camera.script.put(CameraLostError("unplugged"))
+    wait_until(lambda: line.thread.problem)
+    for trg in (2, 4):
+        line.thread.trigger(trg, f"part{trg}", 0.0)
+    lost, missed = ErrorCode.CAMERA_LOST, ErrorCode.MISSED_TRIGGER
+    assert line.parts(3) == [(2, lost), (3, missed), (4, lost)]
+    assert line.thread.waiting == 0
 
 
 def test_a_camera_that_is_not_there_is_tried_until_it_comes(post: Callable[..., Post]) -> None:

@@ -52,3 +52,13 @@ def test_no_trigger_is_lost_or_doubled_between_threads() -> None:
         if trigger is not None:
             got.append(trigger.trg)
     assert sorted(got + refused) == [*range(500), *range(1000, 1500)]
+
+
+def test_a_trigger_that_was_given_back_is_the_next_one_also_when_the_queue_is_full() -> None:
+    triggers = TriggerQueue(capacity=1)
+    triggers.put(1)
+    first = triggers.get(0)
+    assert first is not None
+    triggers.put(2)
+    triggers.give_back(first)
+    assert [trigger.trg for trigger in triggers.drain()] == [1, 2]
