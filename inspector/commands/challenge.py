@@ -312,7 +312,9 @@ def _outcome(settings: Config, store: Store, number: int) -> dict[str, Any]:
             time.sleep(POLL_S)
 
 
-def _doubt(session: Any, settings: Config, station_id: int, number: int | None) -> tuple[str, challenges.Doubt | None]:
+def _doubt(
+    session: Session, settings: Config, station_id: int, number: int | None
+) -> tuple[str, challenges.Doubt | None]:
     """Why parts are in doubt, and which; nothing if no challenge has failed or is overdue."""
     chosen = next(iter(challenges.unsettled(session, station_id)), None)
     if number is not None:

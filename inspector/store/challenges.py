@@ -21,6 +21,8 @@ CHALLENGE_FLAG = 2
 """Bit 1 of `flg`: the verdict is one of a challenge."""
 OK = 1
 MAX_MEMBERS = 200
+PRODUCTION = InspectionRow.flg.op("&")(CHALLENGE_FLAG) == 0
+"""Verdicts of parts that are not known ones: known parts count in no statistics of the line."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ def inspected(session: Session, run: ChallengeRun) -> int:
     query = select(func.count()).where(
         InspectionRow.station_id == run.station_id,
         InspectionRow.id > run.after_inspection_id,
-        InspectionRow.flg.op("&")(CHALLENGE_FLAG) != 0,
+        ~PRODUCTION,
     )
     return session.scalar(query) or 0
 
@@ -281,7 +283,7 @@ def _accepted(doubt: Doubt) -> Select[InspectionRow]:
     query = select(InspectionRow).where(
         InspectionRow.station_id == doubt.station_id,
         InspectionRow.verdict == OK,
-        InspectionRow.flg.op("&")(CHALLENGE_FLAG) == 0,
+        PRODUCTION,
         InspectionRow.id > doubt.after_id,
     )
     return query if doubt.until is None else query.where(InspectionRow.captured_at < doubt.until)
