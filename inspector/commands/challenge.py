@@ -148,9 +148,9 @@ def run(
         if code is not AckCode.DONE:
             _refused(code, set_no)
         number = _begun(store, station_id, before)
-        if parts:
-            _say_order(store, number)
         try:
+            if parts:
+                _say_order(store, number)
             outcome = _outcome(settings, store, number)
         except KeyboardInterrupt:
             typer.echo(

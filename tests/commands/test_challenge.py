@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from inspector.cli import app
+from inspector.commands import challenge
+from inspector.config import load_config
 from inspector.errors import NotFoundError, StationError, UsageError
 from inspector.images import encode_png
 from inspector.store import challenges, drift, engine, journal, products, stations
@@ -180,3 +182,11 @@ def test_drift_shows_the_last_points_with_their_causes(store: Store) -> None:
     assert [one["err"] for one in told(command="drift")["points"]] == [0, 204]  # type: ignore[union-attr]
     assert len(told("--hours", "48", command="drift")["points"]) == 3  # type: ignore[arg-type]
     assert "the light has changed" in " ".join(run(command="drift").output.split())
+
+
+def test_waiting_for_a_worker_that_has_ended_ends_with_a_sentence(store: Store) -> None:
+    with store.write() as session:
+        number = challenges.begin(session, 1, 1, 1, challenges.PICTURES, "me", NOW)
+        stations.set_status(session, 1, {}, NOW - timedelta(seconds=challenge.AWAY_S + 1))
+    with pytest.raises(StationError, match="has ended; challenge 1 proves nothing"):
+        challenge._outcome(load_config(None), store, number)

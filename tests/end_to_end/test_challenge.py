@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from inspector import simulation
-from inspector.contract.codes import AckCode, ErrorCode, StationState
+from inspector.contract.codes import AckCode, ErrorCode, StationMode, StationState
 from inspector.contract.messages import Alarms, ChallengeBegin, Suspects
 from inspector.contract.virtual_plc import VirtualPlc
 from inspector.store import challenges, products
@@ -208,4 +208,38 @@ def test_the_command_line_runs_a_challenge_and_tells_the_parts_in_doubt(proven: 
         assert inspector(proven, "override", "2", "--reason", "a test").returncode == 0
         assert json.loads(inspector(proven, "results", "--json").stdout)["held_by"] is None
         assert "no challenge runs" in inspector(proven, "end").stderr
+        assert proven.stop(worker) == 0
+
+
+def test_a_challenge_with_parts_goes_on_when_the_terminal_is_left_and_is_given_up_if_none_came(proven: Line) -> None:
+    with proven.plc("flange") as plc:
+        worker = started(proven, plc)
+        command = [
+            sys.executable,
+            "-m",
+            "inspector",
+            "challenge",
+            "run",
+            "--parts",
+            "--config",
+            str(proven.config_path),
+        ]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as terminal:
+            assert terminal.stderr is not None
+            order = [terminal.stderr.readline().strip() for _ in range(4)]
+            assert order == [
+                "Show these parts now, in this order:",
+                "1. golden (good)",
+                "2. golden-2 (good)",
+                "3. patched (defect)",
+            ]
+            terminal.send_signal(signal.SIGINT)
+            assert "challenge 1 goes on" in terminal.stderr.read()
+        assert terminal.returncode == 130
+        assert newest(proven).result == challenges.RUNNING
+        wait_until(lambda: plc.state is not None and plc.state.mode == StationMode.CHALLENGE)
+        assert not plc.is_ready
+        assert inspector(proven, "end").returncode == 0
+        assert (awaited(proven, 1).result, newest(proven).reason) == (challenges.ABORTED, "none of its parts came")
+        wait_until(lambda: plc.is_ready, 20)
         assert proven.stop(worker) == 0
