@@ -74,7 +74,7 @@ def waiting_words(command: data.CommandView, titles: dict[tuple[int, int], str])
     if command.name == "select_recipe":
         wanted = (int(command.payload.get("rcp", 0)), int(command.payload.get("rev", 0)))
         return f"activate {titles.get(wanted, f'recipe {wanted[0]}, revision {wanted[1]}')}"
-    return command.name
+    return words.COMMANDS.get(command.name, command.name)
 
 
 def _tell(ask: Ask, code: int | None) -> None:

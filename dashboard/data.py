@@ -5,7 +5,7 @@ May import the store. Ages are differences of UTC times of one plant's clocks; `
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zlib import crc32
 
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from inspector.contract.codes import StationMode, StationState
 from inspector.promises import needed_for
-from inspector.store import labels, queries
+from inspector.store import challenges, labels, queries
 from inspector.store.engine import Store
 from inspector.store.products import find_product, revision_with
 from inspector.store.schema import Activation, Command, InspectionRow, Label, Product, Recipe, Station
@@ -76,6 +76,17 @@ class Reviewed:
 
 
 @dataclass(frozen=True)
+class AlarmView:
+    """One active alarm; `source` is a camera or what watches, `confirmed` that somebody has seen it."""
+
+    err: int
+    source: str
+    text: str
+    since: datetime
+    confirmed: bool
+
+
+@dataclass(frozen=True)
 class StationView:
     """A station as the worker last described it, at `seen_at`; None if no worker has ever been there."""
 
@@ -90,6 +101,16 @@ class StationView:
     broker_problem: str
     seen_at: datetime | None
     active: RecipeView | None
+    alarms: tuple[AlarmView, ...] = ()
+    held: int = 0
+    """Error code for which no part is accepted although it is scored; 0: the station is not held."""
+    challenge: bool = False
+    """A challenge runs."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether parts of the production are scored and not accepted; a camera's fault is told first."""
+        return bool(self.held) and self.state is not StationState.ERROR and self.mode is not StationMode.CHALLENGE
 
     def age_s(self, now: datetime) -> float | None:
         return None if self.seen_at is None else (now - self.seen_at) / timedelta(seconds=1)
@@ -192,11 +213,11 @@ def live(store: Store, station: str, *, since: datetime, strip: int, trend: int)
             return None
         latest = [part_view(part) for part in queries.latest_inspections(session, row.id, max(strip, trend))]
         return LiveView(
-            station=_station_view(session, row),
+            station=station_view(session, row),
             counts=queries.counters(session, row.id, since),
             parts=latest[:strip],
             trend=latest[:trend],
-            waiting=_waiting(session, row.id),
+            waiting=waiting(session, row.id),
         )
 
 
@@ -213,11 +234,11 @@ def products(store: Store, station: str) -> ProductsView:
         history = session.execute(query.order_by(Activation.id.desc()).limit(50))
         rollback = previous_recipe(session, row.id)
         return ProductsView(
-            _station_view(session, row),
+            station_view(session, row),
             by_name,
             [ActivationView(act.activated_at, _recipe_view(recipe), act.activated_by) for act, recipe in history],
             None if rollback is None else _recipe_view(rollback),
-            len(_waiting(session, row.id)),
+            len(waiting(session, row.id)),
         )
 
 
@@ -272,7 +293,9 @@ def to_review(store: Store, station: str, verdicts: Sequence[Verdict], *, sample
 
 def scored(store: Store, recipe_id: int, limit: int) -> list[PartView]:
     """The newest parts that one revision has scored, newest first."""
-    query = select(InspectionRow).where(InspectionRow.recipe_id == recipe_id, InspectionRow.score.is_not(None))
+    query = select(InspectionRow).where(
+        InspectionRow.recipe_id == recipe_id, InspectionRow.score.is_not(None), challenges.PRODUCTION
+    )
     query = query.options(joinedload(InspectionRow.recipe).joinedload(Recipe.product))
     with store.read() as session:
         return [part_view(row) for row in session.scalars(query.order_by(InspectionRow.id.desc()).limit(limit))]
@@ -333,7 +356,7 @@ def command(store: Store, station_id: int, cid: int) -> CommandView | None:
         return None if row is None else _command_view(row)
 
 
-def _waiting(session: Session, station_id: int) -> list[CommandView]:
+def waiting(session: Session, station_id: int) -> list[CommandView]:
     """What operators have asked for and the worker has not done yet; a PLC's own commands are its own affair."""
     query = select(Command).where(Command.station_id == station_id, Command.status != "done")
     rows = session.scalars(query.where(Command.source != "mqtt").order_by(Command.id))
@@ -344,7 +367,7 @@ def _command_view(row: Command) -> CommandView:
     return CommandView(row.name, row.payload, row.status, row.code, row.created_at)
 
 
-def _station_view(session: Session, row: Station) -> StationView:
+def station_view(session: Session, row: Station) -> StationView:
     status = row.status
     active = None if row.active_recipe_id is None else session.get(Recipe, row.active_recipe_id)
     return StationView(
@@ -359,7 +382,15 @@ def _station_view(session: Session, row: Station) -> StationView:
         broker_problem=str(status.get("broker_problem") or ""),
         seen_at=row.seen_at,
         active=None if active is None else _recipe_view(active),
+        alarms=tuple(_alarm_view(alarm) for alarm in status.get("alarms", ())),
+        held=int(status.get("held", 0)),
+        challenge=bool(status.get("challenge", False)),
     )
+
+
+def _alarm_view(alarm: dict[str, Any]) -> AlarmView:
+    since = datetime.fromtimestamp(alarm["since"], UTC)
+    return AlarmView(alarm["err"], alarm["src"], alarm["txt"], since, bool(alarm["conf"]))
 
 
 def _recipe_view(recipe: Recipe) -> RecipeView:

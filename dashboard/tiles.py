@@ -19,13 +19,19 @@ NEWEST_SIDE_PX = 640
 THIN_SPACE = "\u2009"
 
 
-def banner(look: words.Look, headline: str, detail: str, age: str, queue: str = "") -> str:
-    """The state of the station in big words; `headline` and `detail` are what is being inspected, or what to do."""
+def banner(
+    look: words.Look, headline: str, detail: str, age: str, queue: str = "", link: tuple[str, str] | None = None
+) -> str:
+    """The state of the station in big words; `headline` and `detail` are what is being inspected, or what to do.
+
+    `link` is the path of another page, and the words that lead there.
+    """
+    to = f' <a href="{escape(link[0])}" target="_self">{escape(link[1])}</a>' if link else ""
     right = "<br>".join(escape(line) for line in (age, queue) if line)
     return (
         f'<div class="vi-banner" role="status" style="background:{look.colour}">'
         f'<div class="state">{look.symbol} {escape(look.word)}</div>'
-        f'<div class="what"><b>{escape(headline)}</b><br>{escape(detail)}</div>'
+        f'<div class="what"><b>{escape(headline)}</b><br>{escape(detail)}{to}</div>'
         f'<div class="age">{right}</div></div>'
     )
 
@@ -108,6 +114,22 @@ def facts(rows: Sequence[tuple[str, str]]) -> str:
     """A table of names and values; empty values are left out."""
     cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows if value)
     return f'<table class="vi-facts"><tbody>{cells}</tbody></table>'
+
+
+def judged(rows: Sequence[tuple[str, str, str, str]]) -> str:
+    """Known parts of a challenge: name, what was expected, what was seen, and what is wrong with that (in red)."""
+    cells = []
+    for name, expected, seen, fault in rows:
+        wrong = f'<td style="color:{words.RED};font-weight:650">✕ {escape(fault)}</td>' if fault else "<td>✓</td>"
+        cells.append(f"<tr><td>{escape(name)}</td><td>{escape(expected)}</td><td>{escape(seen)}</td>{wrong}</tr>")
+    head = "<tr><td>part</td><td>expected</td><td>seen</td><td></td></tr>"
+    return f'<table class="vi-facts vi-judged"><tbody>{head}{"".join(cells)}</tbody></table>'
+
+
+def card(jpeg: bytes | None, name: str, text: str) -> str:
+    """A picture with a line of text below."""
+    picture = _image(jpeg, name) if jpeg else '<div class="vi-none">picture missing</div>'
+    return f'<div class="vi-card" title="{escape(name)}">{picture}<div class="vi-small wrap">{escape(text)}</div></div>'
 
 
 def pill(look: words.Look) -> str:

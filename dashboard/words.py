@@ -41,6 +41,7 @@ STATES: dict[StationState, Look] = {
     StationState.CONTINUOUS_EXECUTION: Look("Running", "●", GREEN),
     StationState.PREPARING: Look("Preparing", "◔", BLUE),
 }
+HELD = Look("Held", "✕", RED)
 WORKER_AWAY = Look("Worker not running", "■", RED)
 
 RECIPE_WORDS = {"queued": "waits for the worker", "building": "being built", "ready": "ready", "failed": "failed"}
@@ -56,11 +57,12 @@ ERRORS: dict[ErrorCode, str] = {
     ErrorCode.SATURATED: "the picture is too bright",
     ErrorCode.BLURRED: "the picture is blurred",
     ErrorCode.LIGHT_DRIFT: "the light has drifted",
+    ErrorCode.SCORE_DRIFT: "the scores of accepted parts have drifted",
     ErrorCode.PART_NOT_FOUND: "no part was found in the picture",
     ErrorCode.CAMERA_MOVED: "the camera has moved",
     ErrorCode.NO_RECIPE: "no product was active",
     ErrorCode.FINGERPRINT_MISMATCH: "the recipe was made for another encoder",
-    ErrorCode.WRONG_PRODUCT: "another product was expected",
+    ErrorCode.WRONG_PRODUCT: "the part looks like none of the references: another product?",
     ErrorCode.DEADLINE_MISSED: "the verdict would have come too late",
     ErrorCode.QUEUE_OVERFLOW: "too many parts were waiting",
     ErrorCode.ABORTED: "the station stopped or changed its product meanwhile",
@@ -89,6 +91,30 @@ ANSWERS: dict[AckCode, str] = {
     AckCode.PREPARE_FAILED: "failed: the recipe could not be loaded",
     AckCode.VERIFICATION_PENDING: "refused: a check with challenge parts is due first",
     AckCode.INTERNAL: "failed: a fault of the program, see its log",
+}
+
+CAUSES: dict[int, str] = {
+    ErrorCode.LIGHT_DRIFT: "light",
+    ErrorCode.BLURRED: "focus",
+    ErrorCode.CAMERA_MOVED: "camera",
+    ErrorCode.WRONG_PRODUCT: "product",
+    ErrorCode.SCORE_DRIFT: "scores",
+}
+"""Short names of what drift can be caused by, for charts."""
+
+COMMANDS: dict[str, str] = {
+    "start": "start",
+    "stop": "stop",
+    "confirm": "confirm an alarm",
+    "challenge_begin": "begin a challenge",
+    "challenge_end": "end the challenge",
+}
+
+CHALLENGES: dict[str, Look] = {
+    "passed": Look("passed", "✓", GREEN),
+    "failed": Look("failed", "✕", RED),
+    "running": Look("running", "◔", BLUE),
+    "aborted": Look("given up", "–", GREY),
 }
 
 FLAGS: dict[Flag, str] = {

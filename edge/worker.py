@@ -299,6 +299,9 @@ class Worker:
         errors = [self._last_error, self._desk.last_error, builder.last_error if builder else ""]
         return {
             "product": None if recipe is None else recipe.name,
+            "alarms": self._station.alarms.message(self._station.boot).model_dump()["alarms"],
+            "held": int(self._station.snapshot.hold),
+            "challenge": self._verification.running,
             "seq": self._inference.seq,
             "queue": len(self._inbox),
             "in_flight": self._deadlines.in_flight,

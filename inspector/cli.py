@@ -13,11 +13,13 @@ from inspector import __version__
 from inspector.commands import (
     adapt,
     bench,
+    challenge,
     config,
     contract,
     db,
     demo,
     doctor,
+    drift,
     encoder,
     evaluate,
     plc,
@@ -48,6 +50,8 @@ app.add_typer(product.app, name="product")
 app.add_typer(references.app, name="references")
 app.add_typer(review.app, name="review")
 app.add_typer(study.app, name="study")
+app.add_typer(challenge.app, name="challenge")
+app.command("drift")(drift.drift)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("adapt")(adapt.adapt)

@@ -87,6 +87,11 @@ def shift(picture: npt.NDArray[np.float32], usual: npt.NDArray[np.float32]) -> t
     return None if response < MIN_RESPONSE else (x / SHIFT_SIDE_PX, y / SHIFT_SIDE_PX)
 
 
+def rank_sigma(n: int, W: int) -> float:
+    """Standard deviation of the mean p-value of `W` parts against `n` scores of the same kind (Mann and Whitney 1947)."""
+    return sqrt((n + W + 1) / (12.0 * n * W))
+
+
 @dataclass(frozen=True)
 class Looks:
     """What the references of a bank look like: the measures of each, and how far it is from the nearest other one.
@@ -244,7 +249,7 @@ class DriftMonitor:
         higher = n - np.searchsorted(base, seen, side="left")
         equal = np.searchsorted(base, seen, side="right") - np.searchsorted(base, seen, side="left")
         p_mean = float(((higher - 0.5 * equal) / n).mean())
-        return p_mean, (p_mean - 0.5) / sqrt((n + W + 1) / (12.0 * n * W))
+        return p_mean, (p_mean - 0.5) / rank_sigma(n, W)
 
     def _medians(self) -> dict[str, float]:
         sights = list(self._last) or self._run_in

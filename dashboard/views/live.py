@@ -67,7 +67,8 @@ def _head(plant: Dashboard, view: data.LiveView, now: datetime) -> None:
         else Ask("station:stop", "Stop", "stop", {}, ":material/stop:")
     )
     with right:
-        ask_button(plant, station.id, ask, disabled=not alive, primary=stopped)
+        # Start does not release a station that is held: only a challenge, or an engineer on the page Health.
+        ask_button(plant, station.id, ask, disabled=not alive or (stopped and bool(station.held)), primary=stopped)
     _problems(station, alive)
     waiting = [waiting_words(command, _titles(station)) for command in view.waiting]
     if waiting and not alive:
@@ -78,7 +79,7 @@ def _problems(station: data.StationView, alive: bool) -> None:
     """What stands in the way although the station runs."""
     if not alive:
         return
-    if station.err and station.state is not StationState.ERROR:
+    if station.err and station.state is not StationState.ERROR and station.err != station.held:
         st.error(sentence(words.error_words(station.err)), icon=":material/error:")
     if not station.broker_connected:
         reason = f" ({station.broker_problem})" if station.broker_problem else ""
@@ -100,6 +101,11 @@ def _banner(station: data.StationView, now: datetime) -> str:
     if not station.alive(now):
         detail = f"Nothing is being inspected. {NO_WORKER}"
         return tiles.banner(words.WORKER_AWAY, f"No sign of life for {words.age_words(age_s)}", detail, age)
+    if station.is_held:
+        released = "No part is accepted until a challenge passes."
+        return tiles.banner(
+            words.HELD, sentence(words.error_words(station.held)), released, age, link=("health", "Go to Health")
+        )
     headline, detail = _what(station)
     notes = [f"last picture {words.age_words(station.frame_age_s)} ago"] if station.frame_age_s > 10 else []
     notes += [f"{station.queue} parts waiting"] if station.queue else []

@@ -2,7 +2,6 @@
 
 import getpass
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,15 +16,15 @@ from rich.progress import Progress
 from rich.table import Table
 
 from inspector.commands.options import ConfigOption, JsonOption
+from inspector.commands.worker import ask_worker
 from inspector.config import Config, load_config
 from inspector.contract.codes import AckCode
 from inspector.errors import NotApprovedError, NotFoundError, StationError, UsageError
-from inspector.store import commands, engine, labels, products, stations
+from inspector.store import engine, labels, products, stations
 from inspector.store.engine import Store
 from inspector.store.schema import Product, Recipe
 from inspector.types import ImageArray, Roi, promise_words
 
-ANSWER_TIMEOUT_S = 60.0
 SHOWN_ESCAPES = 5
 
 app = typer.Typer(help="Teach products from pictures, make one active, go back.", no_args_is_help=True)
@@ -347,33 +346,14 @@ def _try_newer_defects(settings: Config, store: Store, recipe_id: int) -> None:
 
 
 def _ask_worker(settings: Config, store: Store, recipe_id: int) -> None:
-    with store.write() as session:
-        station = stations.ensure_station(session, settings.station.name)
+    with store.read() as session:
         recipe = products.get_recipe(session, recipe_id)
-        command_id = commands.submit(
-            session,
-            station.id,
-            source="cli",
-            cid=commands.new_cid(),
-            name="select_recipe",
-            payload={"rcp": recipe.product.rcp, "rev": recipe.rev},
-            who=who(),
-            now=datetime.now(UTC),
-        ).id
-    deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
-    while time.monotonic() < deadline_s:
-        with store.read() as session:
-            command = commands.get_command(session, command_id)
-        if command.status == "done":
-            if command.code != 0:
-                if command.code == int(AckCode.NOT_APPROVED):
-                    raise NotApprovedError(
-                        "confirmed defects would pass; see `inspector product show`, or --override REASON"
-                    )
-                raise StationError(f"the worker refused the product: code {command.code}; its log says why")
-            return
-        time.sleep(0.1)
-    raise StationError(f"the worker did not answer within {ANSWER_TIMEOUT_S:.0f} s; look at its log")
+        wanted = {"rcp": recipe.product.rcp, "rev": recipe.rev}
+    code = ask_worker(settings, store, "select_recipe", wanted, who())
+    if code is AckCode.NOT_APPROVED:
+        raise NotApprovedError("confirmed defects would pass; see `inspector product show`, or --override REASON")
+    if code is not AckCode.DONE:
+        raise StationError(f"the worker refused the product: code {code:d}; its log says why")
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from inspector.errors import NotFoundError, StoreError, UsageError
@@ -21,6 +21,8 @@ CHALLENGE_FLAG = 2
 """Bit 1 of `flg`: the verdict is one of a challenge."""
 OK = 1
 MAX_MEMBERS = 200
+PRODUCTION = InspectionRow.flg.op("&")(CHALLENGE_FLAG) == 0
+"""Verdicts of parts that are not known ones: known parts count in no statistics of the line."""
 
 
 @dataclass(frozen=True)
@@ -171,29 +173,39 @@ def runs(session: Session, station_id: int, limit: int = 50) -> list[ChallengeRu
     return list(session.scalars(query.options(joined).limit(limit)))
 
 
-def standing(session: Session, station_id: int) -> ChallengeRun | None:
-    """The failed challenge that holds the station, unless it was overridden.
+def unsettled(session: Session, station_id: int) -> list[ChallengeRun]:
+    """Failed challenges that no later one has settled, also overridden ones; the one with parts before that with pictures.
 
     One with parts proves camera, light and detector, one with kept pictures the detector alone: a failure with parts is
     settled only by a challenge with parts.
     """
+    found = []
     for mode in (PARTS, PICTURES):
         query = select(ChallengeRun).where(
             ChallengeRun.station_id == station_id, ChallengeRun.result == FAILED, ChallengeRun.mode == mode
         )
         failed = session.scalar(query.order_by(ChallengeRun.id.desc()).limit(1))
         passed = last_passed(session, station_id, mode)
-        if failed is not None and not failed.override_reason and (passed is None or passed.id < failed.id):
-            return failed
-    return None
+        if failed is not None and (passed is None or passed.id < failed.id):
+            found.append(failed)
+    return found
 
 
-def last_passed(session: Session, station_id: int, mode: str = PICTURES) -> ChallengeRun | None:
-    """The last passed challenge of a station that proves as much as one of this mode."""
+def standing(session: Session, station_id: int) -> ChallengeRun | None:
+    """The failed challenge that holds the station, unless it was overridden."""
+    return next((run for run in unsettled(session, station_id) if not run.override_reason), None)
+
+
+def last_passed(
+    session: Session, station_id: int, mode: str = PICTURES, before: int | None = None
+) -> ChallengeRun | None:
+    """The last passed challenge of a station, or before number `before`, that proves as much as one of this mode."""
     modes = (PARTS,) if mode == PARTS else (PARTS, PICTURES)
     query = select(ChallengeRun).where(
         ChallengeRun.station_id == station_id, ChallengeRun.result == PASSED, ChallengeRun.mode.in_(modes)
     )
+    if before is not None:
+        query = query.where(ChallengeRun.id < before)
     return session.scalar(query.order_by(ChallengeRun.id.desc()).limit(1))
 
 
@@ -215,16 +227,66 @@ def verified_since(session: Session, station_id: int, recipe_id: int) -> datetim
     return passed or session.scalar(first)
 
 
+def due_at(session: Session, station_id: int, recipe_id: int, every_h: float) -> datetime | None:
+    """When the next challenge with parts must have passed; None if none is awaited (`every_h` is 0)."""
+    since = verified_since(session, station_id, recipe_id) if every_h else None
+    return None if since is None else since + timedelta(hours=every_h)
+
+
+def inspected(session: Session, run: ChallengeRun) -> int:
+    """How many verdicts of known parts there are since a challenge began."""
+    query = select(func.count()).where(
+        InspectionRow.station_id == run.station_id,
+        InspectionRow.id > run.after_inspection_id,
+        ~PRODUCTION,
+    )
+    return session.scalar(query) or 0
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Which parts of a station are in doubt: the accepted ones after verdict `after_id`, of before `until`."""
+
+    station_id: int
+    after_id: int
+    until: datetime | None = None
+
+
+def doubt_now(session: Session, station_id: int, mode: str = PARTS) -> Doubt:
+    """All since the last passed challenge began; if none ever passed, all there are."""
+    passed = last_passed(session, station_id, mode)
+    return Doubt(station_id, 0 if passed is None else passed.after_inspection_id)
+
+
+def doubt_of(session: Session, failed: ChallengeRun) -> Doubt:
+    """Those that a failed challenge puts in doubt: from the last passed one before it until its own end."""
+    passed = last_passed(session, failed.station_id, failed.mode, failed.id)
+    return Doubt(failed.station_id, 0 if passed is None else passed.after_inspection_id, failed.ended_at)
+
+
+def count_doubted(session: Session, doubt: Doubt) -> int:
+    return session.scalar(select(func.count()).select_from(_accepted(doubt).subquery())) or 0
+
+
+def doubted(session: Session, doubt: Doubt, limit: int = 100_000) -> list[InspectionRow]:
+    """The parts in doubt with their recipe and product, oldest first."""
+    query = _accepted(doubt).options(joinedload(InspectionRow.recipe).joinedload(Recipe.product))
+    return list(session.scalars(query.order_by(InspectionRow.id).limit(limit)))
+
+
 def suspects(session: Session, station_id: int, mode: str = PARTS, limit: int = 100_000) -> list[InspectionRow]:
     """Parts that were accepted since the last passed challenge began, oldest first; all if none ever passed."""
-    passed = last_passed(session, station_id, mode)
+    return doubted(session, doubt_now(session, station_id, mode), limit)
+
+
+def _accepted(doubt: Doubt) -> Select[InspectionRow]:
     query = select(InspectionRow).where(
-        InspectionRow.station_id == station_id,
+        InspectionRow.station_id == doubt.station_id,
         InspectionRow.verdict == OK,
-        InspectionRow.flg.op("&")(CHALLENGE_FLAG) == 0,
-        InspectionRow.id > (0 if passed is None else passed.after_inspection_id),
+        PRODUCTION,
+        InspectionRow.id > doubt.after_id,
     )
-    return list(session.scalars(query.order_by(InspectionRow.id).limit(limit)))
+    return query if doubt.until is None else query.where(InspectionRow.captured_at < doubt.until)
 
 
 def _note(session: Session, action: str, who: str, now: datetime, **detail: Any) -> None:

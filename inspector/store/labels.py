@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from inspector.errors import NotFoundError, StoreError, UsageError
 from inspector.images import encode_png
+from inspector.store.challenges import PRODUCTION
 from inspector.store.schema import Audit, InspectionRow, Label, Product
 from inspector.types import ImageArray
 
@@ -123,7 +124,7 @@ def of_inspections(session: Session, inspection_ids: Sequence[int]) -> dict[int,
 
 
 def unlabelled(session: Session, station_id: int, verdicts: Sequence[int], limit: int) -> list[InspectionRow]:
-    """Verdicts with a picture that nobody has labelled, newest first."""
+    """Verdicts of the production with a picture that nobody has labelled, newest first."""
     labelled = select(Label.inspection_id).where(Label.inspection_id.is_not(None))
     query = select(InspectionRow).where(
         InspectionRow.station_id == station_id,
@@ -131,6 +132,7 @@ def unlabelled(session: Session, station_id: int, verdicts: Sequence[int], limit
         InspectionRow.recipe_id.is_not(None),
         InspectionRow.verdict.in_(verdicts),
         InspectionRow.id.not_in(labelled),
+        PRODUCTION,
     )
     return list(session.scalars(query.order_by(InspectionRow.id.desc()).limit(limit)))
 

@@ -8,6 +8,7 @@ from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from inspector.errors import NotFoundError
+from inspector.store.challenges import PRODUCTION
 from inspector.store.schema import Audit, InspectionRow, OutboxRow, Product, Recipe
 from inspector.types import Verdict
 
@@ -32,8 +33,8 @@ def latest_inspections(session: Session, station_id: int, limit: int = 20) -> li
 
 
 def counters(session: Session, station_id: int, since: datetime | None = None) -> dict[Verdict, int]:
-    """How many parts of each verdict, from `since` on."""
-    query = select(InspectionRow.verdict, func.count()).where(InspectionRow.station_id == station_id)
+    """How many parts of the production have each verdict, from `since` on."""
+    query = select(InspectionRow.verdict, func.count()).where(InspectionRow.station_id == station_id, PRODUCTION)
     if since is not None:
         query = query.where(InspectionRow.captured_at >= since)
     found = {Verdict(verdict): count for verdict, count in session.execute(query.group_by(InspectionRow.verdict))}
@@ -85,9 +86,14 @@ def audit_tail(session: Session, limit: int = 50) -> list[Audit]:
 
 
 def latest_of_product(session: Session, product_id: int, limit: int) -> list[InspectionRow]:
-    """The newest scored verdicts of a product whose pictures are kept, newest first."""
+    """The newest scored verdicts of a product's production whose pictures are kept, newest first."""
     query = select(InspectionRow).join(Recipe, InspectionRow.recipe_id == Recipe.id)
-    where = (Recipe.product_id == product_id, InspectionRow.image_path.is_not(None), InspectionRow.score.is_not(None))
+    where = (
+        Recipe.product_id == product_id,
+        InspectionRow.image_path.is_not(None),
+        InspectionRow.score.is_not(None),
+        PRODUCTION,
+    )
     return list(session.scalars(query.where(*where).order_by(InspectionRow.id.desc()).limit(limit)))
 
 

@@ -18,7 +18,7 @@ from inspector import simulation
 from inspector.config import Config, load_config
 from inspector.contract.codes import ErrorCode, StationState
 from inspector.images import encode_jpeg, heat_map, shrink
-from inspector.store import engine, journal, products, stations
+from inspector.store import challenges, drift, engine, journal, products, stations
 from inspector.store.engine import Store
 from inspector.store.journal import VerdictRecord
 from inspector.store.schema import Recipe
@@ -215,6 +215,73 @@ def _regions(mask: np.ndarray | None) -> tuple[Region, ...]:
         )
         for box, centre in found
     )
+
+
+def known_parts(scene: Scene, recipe: Recipe, kind: str, now: datetime) -> None:
+    """Three good parts and two defects in challenge set 1 of a product, with pictures, and one without."""
+    good = [(f"golden-{n}", "good", "", image) for n, image in enumerate(simulation.draw_references(kind, 3, seed=4))]
+    bad = [
+        (f"{name}-{n}", "defect", name, simulation.draw_part(kind, 3, n, 1.0)[0])
+        for n, name in enumerate(("scratch", "stain"))
+    ]
+    with scene.store.write() as session:
+        product = products.get_recipe(session, recipe.id).product
+        for name, expected, which, image in [*good, *bad, ("master", "good", "", None)]:
+            known = challenges.Known(name, expected, which, "MASTER-1" if image is None else "")
+            challenges.add_member(
+                session, scene.config.data_path, product, known, set_no=1, image=image, who="engineer", now=now
+            )
+
+
+def challenge(scene: Scene, recipe: Recipe, fault: str, began: datetime, *, mode: str = challenges.PICTURES) -> int:
+    """A challenge with set 1 that has ended a minute later; with a `fault`, its last part was judged wrongly."""
+    with scene.store.write() as session:
+        number = challenges.begin(session, scene.station_id, recipe.id, 1, mode, "schedule", began)
+        there = challenges.members(session, products.get_recipe(session, recipe.id).product_id, 1)
+        kept = [one for one in there if one.path]
+        records = [
+            {
+                "member": one.id,
+                "name": one.name,
+                "expected": one.expected,
+                "kind": one.kind,
+                "fault": fault if one is kept[-1] else "",
+                "seen": [
+                    {
+                        "camera": "challenge",
+                        "verdict": 1 if one.expected == challenges.GOOD or (fault and one is kept[-1]) else 2,
+                        "seq": one.id,
+                        "score": 0.3,
+                    }
+                ],
+            }
+            for one in kept
+        ]
+        result = challenges.FAILED if fault else challenges.PASSED
+        reason = f"{kept[-1].name}: {fault}" if fault else ""
+        challenges.end(session, number, result, reason, records, began + timedelta(minutes=1))
+    return number
+
+
+def drifting(scene: Scene, recipe: Recipe, now: datetime, *, hours: int = 12) -> None:
+    """Points of the last hours, and light that fails in the last two of them."""
+    rng = np.random.default_rng(SEED)
+    with scene.store.write() as session:
+        drift.keep_run_in(session, scene.station_id, recipe.id, [{}], now - timedelta(hours=hours))
+        for minute in range(0, hours * 60, 5):
+            fading = max(0.0, (minute - (hours - 2) * 60) / 120)
+            measures = {"level": 120 - 25 * fading, "detail": 800.0 + rng.normal(0, 9), "novelty": 0.01}
+            dark = fading > 0.2
+            point = drift.Point(
+                recipe_id=recipe.id,
+                at=now - timedelta(minutes=hours * 60 - minute),
+                parts=min(100, minute),
+                p_mean=float(0.5 - 0.42 * fading + rng.normal(0, 0.02)) if minute > 30 else None,
+                err=int(ErrorCode.LIGHT_DRIFT) if dark else 0,
+                cause="the light has changed: mean grey level 97, was 120" if dark else "",
+                measures=measures | {"level": measures["level"] + rng.normal(0, 0.6)},
+            )
+            drift.add_point(session, scene.station_id, point)
 
 
 def busy(folder: Path, *, parts: int = 400, pictures: int = 60, port: int = 8501) -> Scene:

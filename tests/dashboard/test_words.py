@@ -5,7 +5,10 @@ from datetime import UTC, datetime
 import pytest
 
 from dashboard import words
+from edge.drift import CODES
 from inspector.contract.codes import AckCode, ErrorCode, Flag, StationState
+from inspector.contract.messages import COMMANDS
+from inspector.store.challenges import ABORTED, FAILED, PASSED, RUNNING
 from inspector.types import Verdict
 
 
@@ -15,6 +18,12 @@ def test_each_verdict_state_error_answer_and_flag_has_words() -> None:
     assert set(words.ERRORS) == set(ErrorCode)
     assert set(words.ANSWERS) == set(AckCode)
     assert set(words.FLAGS) == set(Flag)
+
+
+def test_each_cause_of_drift_and_each_command_of_an_operator_has_words() -> None:
+    assert set(words.CAUSES) == set(CODES.values())
+    assert set(words.COMMANDS) == set(COMMANDS) - {"select_recipe", "sync", "ping", "trigger"}
+    assert set(words.CHALLENGES) == {RUNNING, PASSED, FAILED, ABORTED}
 
 
 def test_verdicts_differ_by_word_and_symbol_and_not_by_colour_alone() -> None:
