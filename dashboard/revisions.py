@@ -19,9 +19,10 @@ def request(
     change: Callable[[Wish], Wish] = lambda wish: wish,
     *,
     rev: int | None = None,
+    without: str | None = None,
 ) -> None:
     """Ask for a revision with the references of `rev` (the newest that is ready) and `more`; `change` is what is wished
-    otherwise.
+    otherwise, `without` the SHA-256 of a reference that is left out.
 
     Raises:
         NotFoundError: there is no such product.
@@ -29,7 +30,7 @@ def request(
     """
     with plant.store.read() as session:
         base = products.find_recipe(session, products.find_product(session, product).rcp, rev)
-        kept = [] if base is None else [(one.name, one.path) for one in base.references]
+        kept = [] if base is None else [(one.name, one.path) for one in base.references if one.sha256 != without]
         wish = change(Wish() if base is None else products.wish_of(base))
     images = [(name, read_image(plant.data_path / path)) for name, path in kept]
     with plant.store.write() as session:

@@ -54,7 +54,9 @@ def peaks(maps: Maps) -> npt.NDArray[np.float64]:
     cells = np.stack([cv2.resize(one, (CELLS, CELLS), interpolation=cv2.INTER_AREA) for one in maps]).clip(0.0)
     near = np.stack([cv2.blur(one, (3, 3), borderType=cv2.BORDER_REPLICATE) for one in cells])  # a neighbour counts too
     others = (near.sum(axis=0) - near) / (len(maps) - 1)  # [K, CELLS, CELLS]
-    gain = np.median((cells / (others + LEAST_LEVEL)).reshape(len(maps), -1), axis=1)  # how much all of a picture differs
+    gain = np.median(
+        (cells / (others + LEAST_LEVEL)).reshape(len(maps), -1), axis=1
+    )  # how much all of a picture differs
     excess = (cells - EXPECTED_SHARE * gain[:, None, None] * others).reshape(len(maps), -1)
     return np.asarray(np.sort(excess, axis=1)[:, -PEAK_CELLS:].mean(axis=1), np.float64)
 

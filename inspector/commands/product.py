@@ -51,10 +51,10 @@ def add(
     products.check_name(name)
     pictures = [(path.name, read_image(path)) for path in list_images(references)]
     with opened(settings) as store:
-        recipe = _built(settings, store, name, pictures)
+        recipe = built(settings, store, name, pictures)
         if activate_it and recipe["status"] == "ready":
             _activate(settings, store, recipe["id"])
-    _tell_built(recipe, as_json)
+    tell_built(recipe, as_json)
 
 
 @app.command()
@@ -127,10 +127,10 @@ def recalibrate(
             grey=wish.grey if grey is None else grey,
             rois=() if whole else tuple(_roi(text) for text in roi or []) or wish.rois,
         )
-        recipe = _built(settings, store, name, pictures, wish)
+        recipe = built(settings, store, name, pictures, wish)
         if activate_it and recipe["status"] == "ready":
             _activate(settings, store, recipe["id"])
-    _tell_built(recipe, as_json)
+    tell_built(recipe, as_json)
 
 
 def _roi(text: str) -> Roi:
@@ -147,7 +147,7 @@ def _roi(text: str) -> Roi:
         ) from error
 
 
-def _built(
+def built(
     settings: Config,
     store: Store,
     name: str,
@@ -193,7 +193,7 @@ def _built(
         return _recipe_dict(products.get_recipe(session, recipe_id), with_references=True)
 
 
-def _tell_built(recipe: dict[str, Any], as_json: bool) -> None:
+def tell_built(recipe: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(recipe))
     else:
@@ -452,6 +452,10 @@ def _show_recipe(recipe: dict[str, Any]) -> None:
     report = recipe["report"]
     if report.get("previewed"):
         typer.echo(f"    of the last {report['previewed']} parts, {len(report['flips'])} would be decided otherwise")
+    for part in report.get("positions", []):
+        typer.echo(f"    verdict {part['inspection']} ({part['picture']}) {part['reason']}")
+    if report.get("positions"):
+        typer.echo(f"    add a good one of them: `inspector references add {recipe['product']} NUMBER`")
     smallest = (report.get("sensitivity") or {}).get("smallest", {})
     if smallest:
         seen = (f"{kind} {'none' if size is None else f'from {100 * size:g} %'}" for kind, size in smallest.items())

@@ -4,17 +4,14 @@ A reference is never taken out of a revision that exists: going on without it me
 """
 
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from inspector.errors import NotFoundError, UsageError
-from inspector.images import read_image
 from inspector.store.products import find_product, find_recipe
 from inspector.store.schema import Audit, Recipe, ReferenceImage
-from inspector.types import ImageArray
 
 ACCEPTED = "accepted"
 """Key of a finding's record under which stands who kept the picture, and when."""
@@ -67,23 +64,22 @@ def keep(session: Session, reference: ReferenceImage, who: str, now: datetime) -
     if not open_findings(reference.findings):
         raise UsageError(f"there is nothing to accept: no open finding about reference {reference.name!r}")
     said = {"who": who, "at": now.isoformat()}
-    reference.findings = [finding if ACCEPTED in finding else finding | {ACCEPTED: said} for finding in reference.findings]
+    reference.findings = [
+        finding if ACCEPTED in finding else finding | {ACCEPTED: said} for finding in reference.findings
+    ]
     reference.warning = warning_of(reference.findings)
     session.add(Audit(at=now, who=who, action="keep_reference", detail=_detail(reference)))
 
 
-def dropped(session: Session, data_path: Path, reference: ReferenceImage, who: str, now: datetime) -> list[tuple[str, ImageArray]]:
-    """The pictures of the revision without this one, for a new revision; that it was asked for is audited.
+def drop(session: Session, reference: ReferenceImage, who: str, now: datetime) -> None:
+    """Note that a new revision goes on without this reference; the caller asks for it. Nothing is taken from this one.
 
     Raises:
         UsageError: it is the only one.
     """
-    others = [one for one in reference.recipe.references if one is not reference]
-    if not others:
+    if len(reference.recipe.references) == 1:
         raise UsageError(f"{reference.name!r} is the only reference; teach the product from other pictures instead")
-    pictures = [(one.name, read_image(data_path / one.path)) for one in others]
     session.add(Audit(at=now, who=who, action="drop_reference", detail=_detail(reference)))
-    return pictures
 
 
 def accepted_of(session: Session, product_id: int) -> Accepted:

@@ -166,7 +166,9 @@ def main(
     hues: Annotated[list[str] | None, typer.Option(help="NAME=HUE,HUE…: products of that folder, by colour.")] = None,
     products: Annotated[int, typer.Option("--drawn", min=0, help="So many held-out drawn products.")] = 0,
     first: Annotated[int, typer.Option(min=0, help="Number of the first drawn product.")] = 0,
-    per_group: Annotated[int, typer.Option("--trials", min=1, help="Trials of each group, shared by its products.")] = 200,
+    per_group: Annotated[
+        int, typer.Option("--trials", min=1, help="Trials of each group, shared by its products.")
+    ] = 200,
     good: Annotated[int, typer.Option(min=2, help="Good pictures of a trial.")] = 8,
     out: Annotated[Path | None, typer.Option(help="Write all figures as JSON.")] = None,
 ) -> None:
@@ -192,7 +194,9 @@ def main(
     figures |= {"kind of drawn defect": table(made, good, lambda one: one.kind)} if made else {}
     figures |= {"size of drawn defect": table(made, good, size_class)} if made else {}
     for title, rows in figures.items():
-        typer.echo(f"\n| {title} | trials | found | good ones named beside it | named without it |\n|---|---|---|---|---|")
+        typer.echo(
+            f"\n| {title} | trials | found | good ones named beside it | named without it |\n|---|---|---|---|---|"
+        )
         for name, row in rows.items():
             cells = " | ".join(f"{row[column]:.1f}" for column in ("found", "alarms", "alarms_alone"))
             typer.echo(f"| {name} | {row['trials']:.0f} | {cells} |")
