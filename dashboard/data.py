@@ -172,12 +172,15 @@ class LiveView:
 
 @dataclass(frozen=True)
 class ReferenceView:
-    """One normal picture of a recipe."""
+    """One normal picture of a recipe; `findings` as they are stored, the accepted ones too."""
 
     name: str
     path: str
     score: float | None
     warning: str
+    id: int = 0
+    sha256: str = ""
+    findings: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -261,7 +264,10 @@ def references(store: Store, recipe_id: int) -> list[ReferenceView]:
     with store.read() as session:
         recipe = session.get(Recipe, recipe_id)
         rows = [] if recipe is None else recipe.references
-        return [ReferenceView(row.name, row.path, row.score, row.warning) for row in rows]
+        return [
+            ReferenceView(row.name, row.path, row.score, row.warning, row.id, row.sha256, list(row.findings))
+            for row in rows
+        ]
 
 
 def search(store: Store, wanted: queries.InspectionFilter, *, offset: int, limit: int) -> tuple[list[PartView], int]:

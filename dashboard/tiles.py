@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dashboard import pictures, words
 from dashboard.data import PartView, ReferenceView
+from inspector.store.references import ACCEPTED
 from inspector.types import Verdict
 
 STYLE = f"<style>{(Path(__file__).parent / 'style.css').read_text(encoding='utf-8')}</style>"
@@ -92,6 +93,8 @@ def references(rows: Sequence[ReferenceView], threshold: float | None, data_path
         score = "not scored yet" if row.score is None else f"score {words.number(row.score)}"
         notes = [*(["above the threshold"] if above else []), *([row.warning] if row.warning else [])]
         note = f'<div class="note">⚠ {escape("; ".join(notes))}</div>' if notes else ""
+        kept = {f"kept by {finding[ACCEPTED]['who']}" for finding in row.findings if ACCEPTED in finding}
+        note += f'<div class="vi-small">✓ {escape(", ".join(sorted(kept)))}</div>' if kept else ""
         cards.append(
             f'<div class="vi-card{" odd" if notes else ""}" title="{escape(row.name)}">{picture}'
             f'<div class="vi-small">{escape(row.name)}<br>{score}</div>{note}</div>'

@@ -17,12 +17,14 @@ from inspector.detection.calibration import relative_spread
 from inspector.detection.detector import Detector, Progress
 from inspector.detection.encoder import Encoder
 from inspector.detection.lessons import Marked, Subject
+from inspector.detection.position import find_position
 from inspector.errors import BankCorruptError, BankMismatchError, CalibrationError, InspectorError
 from inspector.evaluation.sensitivity import sensitivity
-from inspector.hygiene import Finding, Mutual, check_pictures, check_scores
+from inspector.hygiene import Finding, check_pictures, check_scores
 from inspector.images import read_image
+from inspector.mutual import Mutual
 from inspector.promises import MIN_CONFIRMED
-from inspector.store import labels, products, queries
+from inspector.store import labels, products, queries, references
 from inspector.store.engine import Store
 from inspector.store.schema import InspectionRow, Label, Recipe
 from inspector.store.writer import StoreWriter
@@ -31,6 +33,8 @@ from inspector.types import Calibration, Inspection, Verdict
 BATCH = 8
 PREVIEWED = 200
 """Of the last parts, so many are scored anew to show what a revision would change."""
+POSITIONS = 6
+"""Of the last parts that it would not accept, so many are moved to see whether they only lie otherwise: a second each."""
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +98,17 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
     }
     tell(0.9, "comparing with the last parts")
     report |= _flips(detector, data_path, last)
+    tell(0.92, "looking for positions that no reference shows")
+    report["positions"] = _positions(
+        detector, data_path, last, {label.inspection_id for label in said if label not in good}
+    )
     tell(0.95, "drawing defects")
     report["sensitivity"] = sensitivity(detector, images).record()
     sha256 = detector.bank.save(data_path / place)
 
     def finish(session: Any) -> None:
-        _note_findings(products.get_recipe(session, recipe_id), findings, mutual)
+        recipe = products.get_recipe(session, recipe_id)
+        _note_findings(recipe, findings, mutual, references.accepted_of(session, recipe.product_id))
         products.mark_ready(
             session,
             recipe_id,
@@ -172,13 +181,17 @@ def _calibrated(detector: Detector, scores: Sequence[float], moved: int, wish: p
     return detector
 
 
-def _note_findings(recipe: Recipe, findings: Sequence[Finding], mutual: Sequence[Mutual]) -> None:
-    """What was found about each reference, into its row."""
+def _note_findings(
+    recipe: Recipe, findings: Sequence[Finding], mutual: Sequence[Mutual], accepted: references.Accepted
+) -> None:
+    """What was found about each reference, into its row; what a person has accepted before stays accepted."""
     for number, reference in enumerate(recipe.references):
-        mine = [finding for finding in findings if finding.index == number]
+        records = [finding.record() for finding in findings if finding.index == number]
+        for record in records:
+            if said := accepted.get((reference.sha256, record["kind"])):
+                record[references.ACCEPTED] = said
         reference.score = mutual[number].score if mutual else None
-        reference.findings = [finding.record() for finding in mine]
-        reference.warning = "; ".join(finding.reason for finding in mine)
+        reference.findings, reference.warning = records, references.warning_of(records)
 
 
 def _marked(data_path: Path, label: Label) -> Marked:
@@ -247,6 +260,25 @@ def _flips(detector: Detector, data_path: Path, last: Sequence[InspectionRow]) -
             if inspection.verdict != row.verdict
         ]
     return {"previewed": seen, "flips": flips}
+
+
+def _positions(
+    detector: Detector, data_path: Path, last: Sequence[InspectionRow], known: set[int | None]
+) -> list[dict[str, Any]]:
+    """Of the newest parts that were not accepted, those that lie in a position that no reference shows.
+
+    Parts that people called defective or unusable, or that are references now (`known`), are not advised.
+    """
+    odd = [row for row in last if row.verdict != int(Verdict.OK) and row.id not in known]
+    there = [row for row in odd if (data_path / str(row.image_path)).is_file()][:POSITIONS]
+    found = []
+    for row in there:
+        image = read_image(data_path / str(row.image_path))
+        position = find_position(detector, image, detector.inspect([image])[0])
+        if position is not None:
+            name = Path(str(row.image_path)).name
+            found.append({"inspection": row.id, "picture": name, "path": row.image_path} | position.record())
+    return found
 
 
 def _calibrations_of_others(store: Store, data_path: Path, recipe_id: int, encoder: Encoder) -> list[Calibration]:

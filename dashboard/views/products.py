@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import data, teach, tiles, where, words
+from dashboard import data, references, teach, tiles, where, words
 from dashboard.actions import activation, ask_button
 from dashboard.context import WHO, Dashboard, dashboard, local_zone, told, utc_now
 from dashboard.teach import CHOSEN, TEACHING
@@ -230,7 +230,9 @@ def _recipe(plant: Dashboard, view: data.ProductsView, recipe: data.RecipeView) 
     odd = sum(bool(row.warning) for row in rows)
     st.subheader(f"References ({len(rows)})" + (f", {odd} with a warning" if odd else ""))
     st.caption("Score of each when it is left out of the bank; one far above the others may not be good.")
+    references.findings(plant, recipe, rows)
     st.html(tiles.references(rows, recipe.threshold, plant.data_path))
+    references.positions(plant, recipe)
     if recipe.status == "ready":
         with st.expander("Where it is inspected", icon=":material/crop_free:"):
             where.draw(plant, recipe, rows[0].path if rows else None)

@@ -50,10 +50,10 @@ def add(
     products.check_name(name)
     pictures = [(path.name, read_image(path)) for path in list_images(references)]
     with opened(settings) as store:
-        recipe = _built(settings, store, name, pictures)
+        recipe = built(settings, store, name, pictures)
         if activate_it and recipe["status"] == "ready":
             _activate(settings, store, recipe["id"])
-    _tell_built(recipe, as_json)
+    tell_built(recipe, as_json)
 
 
 @app.command()
@@ -126,10 +126,10 @@ def recalibrate(
             grey=wish.grey if grey is None else grey,
             rois=() if whole else tuple(_roi(text) for text in roi or []) or wish.rois,
         )
-        recipe = _built(settings, store, name, pictures, wish)
+        recipe = built(settings, store, name, pictures, wish)
         if activate_it and recipe["status"] == "ready":
             _activate(settings, store, recipe["id"])
-    _tell_built(recipe, as_json)
+    tell_built(recipe, as_json)
 
 
 def _roi(text: str) -> Roi:
@@ -146,7 +146,7 @@ def _roi(text: str) -> Roi:
         ) from error
 
 
-def _built(
+def built(
     settings: Config,
     store: Store,
     name: str,
@@ -192,7 +192,7 @@ def _built(
         return _recipe_dict(products.get_recipe(session, recipe_id), with_references=True)
 
 
-def _tell_built(recipe: dict[str, Any], as_json: bool) -> None:
+def tell_built(recipe: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(recipe))
     else:
@@ -429,9 +429,17 @@ def _show_recipe(recipe: dict[str, Any]) -> None:
     for reference in recipe["references"]:
         if reference["warning"]:
             typer.echo(f"    warning: {reference['name']}: {reference['warning']}")
-    report = recipe["report"]
+    _show_report(recipe["product"], recipe["report"])
+
+
+def _show_report(product: str, report: dict[str, Any]) -> None:
+    """What the build saw of a revision."""
     if report.get("previewed"):
         typer.echo(f"    of the last {report['previewed']} parts, {len(report['flips'])} would be decided otherwise")
+    for part in report.get("positions", []):
+        typer.echo(f"    verdict {part['inspection']} ({part['picture']}) {part['reason']}")
+    if report.get("positions"):
+        typer.echo(f"    add a good one of them: `inspector references add {product} NUMBER`")
     smallest = (report.get("sensitivity") or {}).get("smallest", {})
     if smallest:
         seen = (f"{kind} {'none' if size is None else f'from {100 * size:g} %'}" for kind, size in smallest.items())

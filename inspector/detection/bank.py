@@ -151,7 +151,11 @@ class ResidualBank:
 
     def without(self, index: int) -> "ResidualBank":
         """The bank of all references but one (for leave-one-out)."""
-        keep = [number for number in range(len(self.references)) if number != index]
+        return self.only([number for number in range(len(self.references)) if number != index])
+
+    def only(self, keep: Sequence[int]) -> "ResidualBank":
+        """The bank of some of the references, in the order given."""
+        keep = list(keep)
         return replace(
             self,
             taps=tuple(tap[keep] for tap in self.taps),

@@ -24,11 +24,11 @@ from inspector.detection.rois import Layout
 from inspector.detection.towers import Tokens
 from inspector.detection.variations import variations
 from inspector.errors import BankMismatchError, CalibrationError
-from inspector.hygiene import Mutual
+from inspector.mutual import Mutual, mutual
 from inspector.robust import PRIOR_FRACTION
 from inspector.types import Calibration, ImageArray, Inspection, MapArray, Region, Roi, ScoreParts, Verdict, check_image
 
-__all__ = ["Detector", "Progress"]
+__all__ = ["Detector", "Progress", "mutual_of"]
 
 VARIATIONS = 8
 SINGLE_STRENGTH = 3.0
@@ -299,12 +299,16 @@ def _lessons(
         )
 
 
+def mutual_of(encoder: Encoder, bank: ResidualBank) -> tuple[Mutual, ...]:
+    """How the references of a bank, calibrated or not, score against each other; nothing for a single one."""
+    return _mutual(_leave_one_out(encoder, bank, lambda *_: None) if len(bank.references) > 1 else [])
+
+
 def _mutual(seen: Sequence[scoring.Scores]) -> tuple[Mutual, ...]:
-    """Image scores, and how much of each map lies above the level that the usual map reaches in its highest hundredth."""
     if not seen:
         return ()
-    usual = float(np.median([float(torch.quantile(scores.maps, 0.99)) for scores in seen]))
-    return tuple(Mutual(float(scores.image[0]), float((scores.maps > usual).float().mean())) for scores in seen)
+    maps = torch.cat([scores.maps for scores in seen]).float().cpu().numpy()  # [K, S, S]
+    return mutual([float(scores.image[0]) for scores in seen], maps)
 
 
 def _tokens_of(bank: ResidualBank, index: int) -> Tokens:

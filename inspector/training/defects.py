@@ -269,7 +269,7 @@ def visible_mask(before: FloatImage, after: FloatImage, meant: FloatImage) -> ND
     return np.asarray(near & (meant > 0.15), np.bool_)
 
 
-def add_defect(rng: Rng, image: FloatImage, region: FloatImage) -> tuple[FloatImage, NDArray[np.bool_]]:
+def add_defect(rng: Rng, image: FloatImage, region: FloatImage) -> tuple[FloatImage, NDArray[np.bool_], str]:
     """One visible surface fault inside ``region``.
 
     Args:
@@ -278,7 +278,7 @@ def add_defect(rng: Rng, image: FloatImage, region: FloatImage) -> tuple[FloatIm
         region: Where faults may start, ``[size, size]`` in 0..1.
 
     Returns:
-        The changed picture and the mask of the pixels that visibly changed (never empty).
+        The changed picture, the mask of the pixels that visibly changed (never empty), and what kind of fault it is.
     """
     rows, columns = np.nonzero(region > 0.5)
     if rows.size == 0:
@@ -290,8 +290,8 @@ def add_defect(rng: Rng, image: FloatImage, region: FloatImage) -> tuple[FloatIm
         changed = changed.clip(0.0, 1.0)
         mask = visible_mask(image, changed, meant)
         if mask.sum() >= MIN_VISIBLE_PX:
-            return np.where(mask[..., None], changed, image), mask
+            return np.where(mask[..., None], changed, image), mask, kind.__name__.strip("_")
     centre = (float(columns[rows.size // 2]), float(rows[rows.size // 2]))
     meant = blob_mask(rng, image.shape[0], centre, 0.05 * image.shape[0])
     changed = np.where(meant[..., None] > 0.5, np.float32(1.0) - np.round(image), image)
-    return changed, visible_mask(image, changed, meant)
+    return changed, visible_mask(image, changed, meant), "blot"

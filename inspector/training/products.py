@@ -116,11 +116,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Defective:
-    """A faulty picture, its mask (``[S, S]`` bool) and the same picture without the fault."""
+    """A faulty picture, its mask (``[S, S]`` bool), the same picture without the fault, and the kind of its (first) fault."""
 
     image: Picture
     mask: NDArray[np.bool_]
     twin: Picture
+    kind: str
 
 
 class ProductFamily:
@@ -301,7 +302,7 @@ class ProductFamily:
         while True:
             scene_seed, places = int(rng.integers(2**31)), self._placed(rng)
             scene, covered = self._compose(scene_seed, places, canvas)
-            faulty, mask = self._faulty(rng, scene_seed, places, scene, covered)
+            faulty, mask, kind = self._faulty(rng, scene_seed, places, scene, covered)
             matrix = self.camera.pose(rng, canvas, size)
             seen = _warped(mask.astype(np.float32), matrix, size) > 0.5
             exposure = int(rng.integers(2**31))
@@ -311,35 +312,35 @@ class ProductFamily:
             self.camera.expose(np.random.default_rng(exposure), _warped(picture, matrix, size))
             for picture in (faulty, scene)
         )
-        return Defective(image, np.asarray(seen, np.bool_), twin)
+        return Defective(image, np.asarray(seen, np.bool_), twin, kind)
 
     def _faulty(
         self, rng: Rng, scene_seed: int, places: list[Place], scene: FloatImage, covered: FloatImage
-    ) -> tuple[FloatImage, NDArray[np.bool_]]:
+    ) -> tuple[FloatImage, NDArray[np.bool_], str]:
         if self.kind in ("assembly", "board", "array") and len(places) > 1 and rng.random() < 0.35:
             other, _ = self._compose(scene_seed, self._rearranged(rng, places), scene.shape[0])
             mask = visible_mask(scene, other, np.ones_like(covered))
             if mask.sum() >= MIN_VISIBLE_PX:
-                return np.where(mask[..., None], other, scene), mask
+                return np.where(mask[..., None], other, scene), mask, "rearranged"
         able = [number for number, place in enumerate(places) if self.specs[place.spec].features]
         if able and self.kind != "loose" and rng.random() < 0.15:
             other, _ = self._compose(scene_seed, places, scene.shape[0], wrong=int(rng.choice(able)))
             mask = visible_mask(scene, other, np.ones_like(covered))
             if MIN_VISIBLE_PX <= mask.sum() < 0.25 * mask.size:
-                return np.where(mask[..., None], other, scene), mask
+                return np.where(mask[..., None], other, scene), mask, "wrong_feature"
         if places and self.kind != "board" and rng.random() < 0.2:
             ground = self._ground(np.random.default_rng(scene_seed), scene.shape[0])
             faulty, mask = _broken(rng, scene, ground, covered)
             if mask.sum() >= MIN_VISIBLE_PX:
-                return faulty, mask
+                return faulty, mask, "broken"
         if rng.random() < 0.08:
-            return self._intruded(rng, scene)
+            return *self._intruded(rng, scene), "foreign_part"
         region = covered if rng.random() < 0.9 else np.ones_like(covered)
-        faulty, mask = add_defect(rng, scene, _inner(region))
+        faulty, mask, kind = add_defect(rng, scene, _inner(region))
         if rng.random() < 0.15:
-            faulty, more = add_defect(rng, faulty, _inner(region))
+            faulty, more, _ = add_defect(rng, faulty, _inner(region))
             mask = mask | more
-        return faulty, mask
+        return faulty, mask, kind
 
     def _intruded(self, rng: Rng, scene: FloatImage) -> tuple[FloatImage, NDArray[np.bool_]]:
         """A small foreign part somewhere on the picture."""

@@ -270,7 +270,9 @@ def test_confirmed_parts_that_became_references_count_as_parts_above_the_thresho
     assert (found.n, found.rate) == (19, 3 / 20)
     assert found.bound == pytest.approx(false_reject_bound(19, 17))
     assert found.threshold == pytest.approx(1.7)
-    with pytest.raises(CalibrationError, match=r"2 of 19 confirmed good parts became references.*15\.0 % can be wished"):
+    with pytest.raises(
+        CalibrationError, match=r"2 of 19 confirmed good parts became references.*15\.0 % can be wished"
+    ):
         calibrate_confirmed([0.1 * k for k in range(1, 18)], above=2, target=0.1)
 
 

@@ -147,7 +147,7 @@ def test_each_surface_fault_changes_something_where_it_says(kind) -> None:  # ty
 def test_a_fault_is_visible_even_on_a_plain_black_picture() -> None:
     black = np.zeros((64, 64, 3), np.float32)
     for seed in range(20):
-        changed, mask = add_defect(np.random.default_rng(seed), black, np.ones((64, 64), np.float32))
+        changed, mask, _ = add_defect(np.random.default_rng(seed), black, np.ones((64, 64), np.float32))
         assert mask.sum() >= MIN_VISIBLE_PX
         assert np.array_equal((changed != black).any(2) | mask, mask)
 
