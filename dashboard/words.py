@@ -71,6 +71,9 @@ ERRORS: dict[ErrorCode, str] = {
     ErrorCode.CHALLENGE_FAILED: "the check with challenge parts failed",
     ErrorCode.REJECT_NOT_CONFIRMED: "the reject was not confirmed",
     ErrorCode.STORAGE: "the database or the disk failed",
+    ErrorCode.DATABASE_RESTORED: "the database was damaged and has been replaced: check product and history",
+    ErrorCode.DISK_LOW: "the disk is nearly full: pictures are removed",
+    ErrorCode.HOUSEKEEPING: "backups or clean-up do not work",
     ErrorCode.INTERNAL: "a fault of the program",
 }
 

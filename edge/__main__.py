@@ -5,22 +5,22 @@ be refused without the encoder (configuration, station, database) is refused bef
 """
 
 import argparse
-import logging
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from edge.logs import set_up_logging
 from inspector.config import Config, load_config
 from inspector.errors import InspectorError, StationError
 from inspector.store import engine
+from inspector.store.healing import heal
 from inspector.store.stations import station_lock_path
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def main() -> None:
@@ -33,9 +33,7 @@ def main() -> None:
         signal.signal(number, lambda *_: stopping.set())
     try:
         config = load_config(arguments.config)
-        logging.basicConfig(level=config.logging.level, format=LOG_FORMAT, stream=sys.stderr)
-        for library in ("apscheduler", "alembic"):
-            logging.getLogger(library).setLevel(logging.WARNING)
+        set_up_logging(config.logging)
         with only_worker(config):
             _run(config, stopping)
     except InspectorError as error:
@@ -65,6 +63,7 @@ def only_worker(config: Config) -> Iterator[None]:
 
 
 def _run(config: Config, stopping: threading.Event) -> None:
+    heal(config.database_url, config.data_path, datetime.now(UTC))  # it logs what it did; `Keeping` raises the alarm
     if engine.current_revision(config.database_url) is None:
         engine.upgrade(config.database_url)  # a new database; an old one is upgraded only by its owner
     store = engine.open_store(config.database_url)

@@ -59,6 +59,18 @@ class AlarmBoard:
             self.announce()
         return bool(keys)
 
+    def is_confirmed(self, err: ErrorCode, source: str = "") -> bool:
+        """Whether somebody has seen this alarm."""
+        with self._lock:
+            known = self._active.get((err, source))
+        return known is not None and known.confirmed
+
+    @property
+    def count(self) -> int:
+        """How many are up."""
+        with self._lock:
+            return len(self._active)
+
     @property
     def first(self) -> ErrorCode:
         """Code of the oldest alarm, NONE without any."""

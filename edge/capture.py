@@ -153,6 +153,8 @@ class CaptureThread:
         self.ended = threading.Event()
         """Set when the source has come to its end, or the thread was stopped."""
         self.frames = 0
+        self.gaps = 0
+        self.reconnects = 0
         self.problem = ""
         self._config = config
         self._intake = intake
@@ -170,6 +172,10 @@ class CaptureThread:
         longest_s = IDLE_READ_S if may_idle else patience_s(config) if self._is_live else config.timeout_s
         self._read_s = min(config.timeout_s, longest_s)
         self._thread = threading.Thread(target=self._run, name=f"capture-{config.name}", daemon=True)
+
+    def status(self) -> dict[str, int | str]:
+        """What the status row tells of the camera."""
+        return {"frames": self.frames, "gaps": self.gaps, "reconnects": self.reconnects, "problem": self.problem}
 
     @property
     def triggered(self) -> bool:
@@ -242,6 +248,7 @@ class CaptureThread:
                 self._camera.close()
                 self._pause(backoff_s(attempt, random.random()))  # noqa: S311 - a pause, not a secret
                 attempt += 1
+                self.reconnects += 1
         finally:
             self._camera.close()
             self.ended.set()
@@ -301,6 +308,7 @@ class CaptureThread:
         step = self._gaps.seen(trigger)
         if step.reset:
             log.warning("camera %s: the PLC's counter jumped to %d; taken as a reset", self.name, trigger)
+        self.gaps += len(step.missed)
         if step.missed:
             log.warning("camera %s: %d triggers were missed before %d", self.name, len(step.missed), trigger)
         self._intake.missed(self.name, step.missed, "the trigger passed by unseen")

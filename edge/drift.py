@@ -51,6 +51,8 @@ class DriftWatch:
         self._kept_run_in = False
         self._point_at = 0.0
         self.skipped = 0
+        self.p_mean: float | None = None
+        """Mean p-value of the newest look."""
 
     def start(self) -> None:
         self._thread.start()
@@ -109,6 +111,7 @@ class DriftWatch:
 
     def _tell(self, drift: Drift) -> None:
         """Alarms for what was found, and a row once a minute or when that changes."""
+        self.p_mean = drift.p_mean
         found = {CODES[cause.kind]: cause.text for cause in reversed(drift.causes)}
         changed = found.keys() != self._told.keys()
         for err, text in found.items():

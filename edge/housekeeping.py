@@ -1,84 +1,96 @@
-"""What is done now and then: old pictures go, the WAL is cut. Nothing on the path of a verdict depends on it.
+"""What is done now and then, by a scheduler whose thread is watched. Nothing on the path of a verdict depends on it.
 
-May import the store, the configuration and APScheduler. Each job is wrapped: a failure is logged, and the job comes
-again.
+May import APScheduler and nothing of ours. Each job is wrapped: a failure is logged, and the job comes again. A scheduler
+says that it runs also when its thread is dead, so a job of its own beats; when the beat is missed, another one takes over.
 """
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 
+from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
-
-from inspector.store import drift, queries
-from inspector.store.schema import InspectionRow
-from inspector.store.writer import StoreWriter
 
 log = logging.getLogger(__name__)
 
-RETENTION_S = 60
-CHECKPOINT_S = 300
-CHUNK = 200
-DRIFT_S = 3600
-DRIFT_KEPT = timedelta(days=90)
+BEAT_S = 1.0
+DEAD_S = 30.0
+"""Without a beat for so long the scheduler is given up: dead, hung, or waiting for a clock that was set back."""
+
+Job = tuple[Callable[[], object], float]
 
 
 class Housekeeping:
-    """A scheduler with its jobs; it is not told about the line at all."""
+    """Jobs with the seconds between two runs; it is not told about the line at all."""
 
-    def __init__(
-        self,
-        writer: StoreWriter,
-        station_id: int,
-        data_path: Path,
-        max_saved: int,
-        jobs: Sequence[tuple[Callable[[], object], float]] = (),
-    ) -> None:
-        """`jobs` are those of others, with the seconds between two runs."""
-        self._writer = writer
-        self._station_id = station_id
-        self._data_path = data_path
-        self._max_saved = max_saved
-        self._scheduler = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
-        own = (
-            (self.remove_old_pictures, RETENTION_S),
-            (writer.store.checkpoint, CHECKPOINT_S),
-            (self.remove_old_drift, DRIFT_S),
-        )
-        for job, seconds in (*own, *jobs):
-            self._scheduler.add_job(partial(_guarded, job), "interval", seconds=seconds, name=job.__name__)
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = tuple(jobs)
+        self._scheduler: BackgroundScheduler | None = None
+        self._beat_s = time.monotonic()
+        self.replaced = 0
+        """How many schedulers had to be replaced."""
+        self.problem = ""
+        """Why, until the new one beats."""
 
     def start(self) -> None:
+        """Begin; each job runs first after its time."""
+        self._beat_s = time.monotonic()
+        self._scheduler = self._made()
         self._scheduler.start()
 
     def stop(self) -> None:
-        self._scheduler.shutdown(wait=False)
+        """End; a job that runs is not waited for."""
+        scheduler, self._scheduler = self._scheduler, None
+        if scheduler is not None:
+            _give_up(scheduler)
 
-    def remove_old_pictures(self) -> int:
-        """Delete pictures beyond the limit, the oldest OK first; the verdict rows stay. Gives how many parts."""
-        removed = 0
-        while True:
-            with self._writer.store.read() as session:
-                excess = queries.saved_pictures(session, self._station_id) - self._max_saved
-                rows = queries.oldest_with_picture(session, self._station_id, min(excess, CHUNK)) if excess > 0 else []
-            if not rows:
-                return removed
-            self._remove(rows)
-            removed += len(rows)
+    def watch(self, now_monotonic_s: float) -> bool:
+        """Called by another thread: replace a scheduler whose beat is missed; False while it is."""
+        if self._scheduler is None:
+            return True
+        age_s = now_monotonic_s - self._beat_s
+        if age_s <= DEAD_S:
+            if self.problem and age_s <= 2 * BEAT_S:
+                log.warning("housekeeping goes on with a new scheduler")
+                self.problem = ""
+            return not self.problem
+        self.problem = f"the scheduler of backups and clean-up has not come by for {age_s:.0f} s; a new one is started"
+        log.error("%s", self.problem)
+        self.replaced += 1
+        _give_up(self._scheduler)
+        self._scheduler = self._made()
+        self._beat_s = now_monotonic_s - 2 * BEAT_S - 1.0  # not a beat: the new one has to give it
+        self._scheduler.start()
+        return False
 
-    def remove_old_drift(self) -> None:
-        """Points of the drift chart go after a quarter of a year."""
-        before = datetime.now(UTC) - DRIFT_KEPT
-        self._writer.call(lambda session: drift.remove_points(session, before))
+    def _made(self) -> BackgroundScheduler:
+        scheduler = BackgroundScheduler(
+            timezone="UTC",
+            executors={"default": ThreadPoolExecutor(len(self._jobs) + 1)},  # a job that hangs keeps no other waiting
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        scheduler.add_job(self._beat, "interval", seconds=BEAT_S, args=[scheduler], name="beat")
+        for job, seconds in self._jobs:
+            scheduler.add_job(partial(_guarded, job), "interval", seconds=seconds, name=job.__name__)
+        return scheduler
 
-    def _remove(self, rows: list[InspectionRow]) -> None:
-        for row in rows:
-            for path in (row.image_path, row.map_path):
-                if path is not None:
-                    (self._data_path / path).unlink(missing_ok=True)
-        self._writer.call(partial(queries.forget_pictures, inspection_ids=[row.id for row in rows]))
+    def _beat(self, scheduler: BackgroundScheduler) -> None:
+        if scheduler is self._scheduler:  # not one that was given up and came back
+            self._beat_s = time.monotonic()
+
+
+def _give_up(scheduler: BackgroundScheduler) -> None:
+    """Ask it to end, from a thread of its own: a hung one would keep the caller waiting for ever."""
+
+    def end() -> None:
+        try:
+            scheduler.shutdown(wait=False)
+        except Exception as error:  # noqa: BLE001 - it is broken already; what it still says is of no use
+            log.warning("the old scheduler did not end in order: %s", error)
+
+    threading.Thread(target=end, name="housekeeping-end", daemon=True).start()
 
 
 def _guarded(job: Callable[[], object]) -> None:

@@ -50,6 +50,8 @@ class VerdictPath:
     most_part_s: float
     observers: Sequence[Callable[[Statement], None]] = ()
     """Told of each verdict once it is out; they must not block."""
+    timed: Callable[[str, float], None] = lambda _stage, _took_s: None
+    """Told how long the stages after the scoring took, in seconds."""
 
 
 class Inference:
@@ -155,13 +157,19 @@ class Inference:
     def _publish(self, answers: list[Answer]) -> None:
         """Commit, then publish, then keep the evidence; from here on the parts are answered."""
         path = self._path
+        started = time.monotonic()
         stored = path.ledger.commit([self._state(answer) for answer in answers])
+        path.timed("committed", time.monotonic() - started)
         for statement, _ in stored:  # all of them first: a fault below must not get a part a second verdict
             path.deadlines.close(statement.answer.part)
         for statement, committed in stored:
             part = statement.answer.part
             outbox_id = committed.outbox_ids[0] if committed else 0
+            started = time.monotonic()
             path.publisher.publish_live(LiveVerdict(statement.result, outbox_id, part.captured_monotonic_s))
+            published = time.monotonic()
+            path.timed("published", published - started)
+            path.timed("total", published - part.captured_monotonic_s)
             if committed:
                 self._keep_evidence(statement, committed)
             self.counts[statement.answer.verdict] += 1

@@ -80,6 +80,18 @@ class InFlight:
         return _HEAD.size + slot * _SLOT.size
 
 
+def last_boot(path: Path) -> int:
+    """Boot of the worker that wrote the file last; 0 if there is none that can be read."""
+    try:
+        data = path.read_bytes()[: _HEAD.size]
+    except OSError:
+        return 0
+    if len(data) < _HEAD.size:
+        return 0
+    magic, _, boot = _HEAD.unpack(data)
+    return int(boot) if magic == _MAGIC else 0
+
+
 def left_behind(path: Path) -> tuple[LeftOver, ...]:
     """What a killed worker left, in the order in which the parts were seen; a damaged file is told and not used."""
     try:

@@ -6,6 +6,7 @@ May import images, the store's journal and the configuration.
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,8 @@ class Recorder:
         self._writer = writer
         self._queue: queue.Queue[Evidence | None] = queue.Queue()
         self._waiting_bytes = 0
+        self.has_room: Callable[[], bool] = lambda: True
+        """Set by whoever watches the disk: a full one gets no pictures."""
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self.dropped = 0
@@ -64,6 +67,9 @@ class Recorder:
         """Where the picture will lie below the data folder; None if it will not be kept."""
         part = statement.answer.part
         if part.image is None or not self.wants(statement.answer.verdict):
+            return None
+        if not self.has_room():
+            self.dropped += 1
             return None
         day = f"{part.captured_at:%Y-%m-%d}"
         return f"images/{day}/{statement.boot:05d}-{statement.seq:08d}-{part.camera}.jpg"

@@ -21,7 +21,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from edge.__main__ import LOG_FORMAT
+from edge.logs import set_up_logging
 from edge.notify import notify
 from edge.progress import VARIABLE
 from edge.supervision import Breaker, Progress, Restart
@@ -157,7 +157,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         config = load_config(arguments.config)
-        logging.basicConfig(level=config.logging.level, format=LOG_FORMAT, stream=sys.stderr)
+        set_up_logging(config.logging, "-supervisor")
         path = config.data_path / f"{config.station.name}.supervisor.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path).acquire(blocking=False):

@@ -23,9 +23,9 @@ from edge.capture import CaptureThread, Intake
 from edge.commands import CommandDesk, CommandTargets
 from edge.deadlines import Deadlines
 from edge.drift import DriftWatch
-from edge.housekeeping import Housekeeping
 from edge.inference import Inference, VerdictPath
-from edge.inflight import InFlight
+from edge.inflight import InFlight, last_boot
+from edge.keeping import Keeping
 from edge.ledger import Ledger
 from edge.mqtt import MqttLink
 from edge.outbox import StationOutbox
@@ -37,6 +37,7 @@ from edge.recovery import answer_left_overs
 from edge.sparkplug.connection import SparkplugNode
 from edge.sparkplug.readings import StationReadings
 from edge.state import ActiveRecipe, Station
+from edge.telemetry import Telemetry
 from edge.verification import Bench, Verification
 from inspector import __version__
 from inspector.config import Config
@@ -72,8 +73,10 @@ class Worker:
         name = config.station.name
         self._station_id: int = self._writer.call(lambda session: stations.ensure_station(session, name).id)
         simulated = frozenset(camera.name for camera in config.cameras if camera.kind == "simulated")
+        kept_path = config.data_path / f"{name}.inflight"
+        known_boot = last_boot(kept_path)
         self._station = Station(
-            boot=self._writer.call(lambda session: stations.next_boot(session, self._station_id)),
+            boot=self._writer.call(lambda session: stations.next_boot(session, self._station_id, known_boot)),
             mode=StationMode.SIMULATION if simulated else StationMode.PRODUCTION,
             window_ms=config.mqtt.window_ms,
             heartbeat_ms=config.mqtt.heartbeat_ms,
@@ -84,7 +87,6 @@ class Worker:
         self._publisher = Publisher(config.mqtt, self._link, StationOutbox(self._writer, self._station_id))
         self._recorder = Recorder(config.images, config.data_path, self._writer)
         self._pulse = Pulse(self._link, self._station, config.mqtt.heartbeat_ms / 1000)
-        kept_path = config.data_path / f"{name}.inflight"
         answered = answer_left_overs(kept_path, self._writer, self._station_id, self._station.boot)
         self._deadlines = Deadlines(_in_flight(kept_path, self._station.boot))
         self._inbox = Inbox(config.batching.queue_size)
@@ -105,7 +107,8 @@ class Worker:
             CaptureThread(camera, intake, self._station, last_trigger=self._last_trigger(camera.name))
             for camera in config.cameras
         ]
-        observers = [self._verification.seen, self._drift.seen]
+        self._telemetry = Telemetry(config.telemetry, self._all_status)
+        observers = [self._verification.seen, self._drift.seen, self._telemetry.seen]
         self._sparkplug = self._make_sparkplug()
         if self._sparkplug is not None:
             observers.append(self._sparkplug.offer)
@@ -122,14 +125,14 @@ class Worker:
                 simulated_cameras=simulated,
                 most_part_s=deadline_s / 2,
                 observers=observers,
+                timed=self._telemetry.timed,
                 on_the_way=lambda: any(camera.waiting for camera in self._cameras),
             ),
             answered,
         )
         jobs = [(self._verification.tick, VERIFY_S)]
-        self._housekeeping = Housekeeping(
-            self._writer, self._station_id, config.data_path, config.images.max_saved, jobs
-        )
+        self._keeping = Keeping(config, self._writer, self._station, self._station_id, jobs)
+        self._recorder.has_room = lambda: not self._keeping.disk.full
         targets = CommandTargets(
             station=self._station,
             station_id=self._station_id,
@@ -177,8 +180,10 @@ class Worker:
         stack.callback(self._recorder.stop)
         self._drift.start()
         stack.callback(self._drift.stop)
-        self._housekeeping.start()
-        stack.callback(self._housekeeping.stop)
+        self._keeping.start()
+        stack.callback(self._keeping.stop)
+        self._telemetry.start()
+        stack.callback(self._telemetry.stop)
         self._builder = Builder(self._writer, self._station_id, self._config.data_path, encoder)
         self._builder.start()
         stack.callback(self._builder.stop)
@@ -255,6 +260,7 @@ class Worker:
                 self._progress.say("beat")
             for camera in self._cameras:
                 camera.watch(now)
+            self._keeping.watch(now)
             if now - self._pulse.beat_monotonic_s > HUNG_S:
                 log.critical("the inspection hangs since %d s; the process ends, so that it is started again", HUNG_S)
                 os._exit(StationError.exit_code)  # a thread that hangs in a driver cannot be ended in a better way
@@ -285,14 +291,18 @@ class Worker:
 
     def _write_status(self, *, offline: bool = False) -> None:
         """The station's row for the dashboard: the last `state`, and what the PLC need not know."""
-        state = self._station.state_message(int(time.time()))
-        status = (state.as_offline() if offline else state).model_dump() | self._status()
+        status = self._all_status(offline=offline)
         now = datetime.now(UTC)
 
         def write(session: Session) -> None:
             stations.set_status(session, self._station_id, status, now)
 
         self._writer.post(write)
+
+    def _all_status(self, *, offline: bool = False) -> dict[str, Any]:
+        state = self._station.state_message(int(time.time()))
+        said = (state.as_offline() if offline else state).model_dump()
+        return said | self._status() | self._keeping.status() | self._telemetry.status()
 
     def _status(self) -> dict[str, Any]:
         builder, recipe = self._builder, self._station.recipe_message()
@@ -306,17 +316,20 @@ class Worker:
             "queue": len(self._inbox),
             "in_flight": self._deadlines.in_flight,
             "frame_age_s": round(self._pulse.frame_age_s, 3),
+            "heartbeat_age_s": round(time.monotonic() - self._pulse.beat_monotonic_s, 3),
+            "drift_p_mean": self._drift.p_mean,
             "counts": {verdict.name: self._inference.counts[verdict] for verdict in Verdict},
             "evicted": self._inbox.evicted,
             "pictures_dropped": self._recorder.dropped + self._recorder.failed,
             "store_failures": self._writer.failures,
-            "cameras": {camera.name: {"frames": camera.frames, "problem": camera.problem} for camera in self._cameras},
+            "cameras": {camera.name: camera.status() for camera in self._cameras},
             "broker_connected": self._link.is_connected,
             "broker_problem": self._link.problem,
             "sparkplug": None if self._sparkplug is None else self._sparkplug.status(),
             "encoder": "" if self._encoder is None else self._encoder.name,
             "building": None if builder is None else builder.building,
             "last_error": next((error for error in errors if error), ""),
+            "deadline_ms": self._config.batching.deadline_ms,
             "version": __version__,
             "pid": os.getpid(),
         }

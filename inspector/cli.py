@@ -28,6 +28,7 @@ from inspector.commands import (
     references,
     review,
     score,
+    status,
     study,
 )
 from inspector.errors import InspectorError
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("run")(programs.run)
 app.command("dashboard")(programs.dashboard)
+app.command("status")(status.status)
 app.add_typer(product.app, name="product")
 app.add_typer(references.app, name="references")
 app.add_typer(review.app, name="review")

@@ -238,6 +238,11 @@ class DatabaseConfig(Section):
     url: str | None = Field(
         None, description="SQLAlchemy URL (sqlite:///…, postgresql+psycopg://…); default: SQLite in data_dir"
     )
+    backup_every_h: Annotated[float, Field(ge=0, le=8760)] = Field(
+        6.0, description="hours between two backups of an SQLite database; 0 = none"
+    )
+    backups_kept: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="backups kept; the oldest go first")
+    keep_days: Annotated[float, Field(ge=0)] = Field(0.0, description="days that verdict rows are kept; 0 = for ever")
 
 
 class ImagesConfig(Section):
@@ -246,6 +251,24 @@ class ImagesConfig(Section):
     save: Literal["all", "not_ok", "none"] = Field("all", description="which parts keep picture and heat map")
     max_side_px: Annotated[int, Field(ge=64, le=8192)] = Field(1024, description="longer pictures are made smaller")
     max_saved: Annotated[int, Field(ge=1)] = Field(20_000, description="pictures kept; the oldest OK go first")
+    ok_sample: Annotated[int, Field(ge=1)] = Field(
+        1, description="of OK parts older than a day every n-th keeps its picture (near the threshold: all); 1 = all"
+    )
+    ok_days: Annotated[float, Field(ge=0)] = Field(30.0, description="days that pictures of OK parts are kept; 0 = any")
+    evidence_days: Annotated[float, Field(ge=0)] = Field(
+        365.0, description="days that all others are kept, and OK within 10 % of the threshold; 0 = any"
+    )
+    min_free_mb: Annotated[int, Field(ge=0)] = Field(
+        1024, description="free space on the disk, in MiB, below which pictures go (OK first) and alarm 802 is up"
+    )
+
+
+class DiskConfig(Section):
+    """What keeps a full disk from stopping the line."""
+
+    ballast_mb: Annotated[int, Field(ge=1, le=4096)] = Field(
+        64, description="MiB held in reserve by a file that is given up when the disk is full"
+    )
 
 
 class SupervisorConfig(Section):
@@ -266,10 +289,22 @@ class DashboardConfig(Section):
     port: Annotated[int, Field(ge=1, le=65535)] = Field(8501, description="port")
 
 
+class TelemetryConfig(Section):
+    """Numbers for Prometheus."""
+
+    host: str = Field("127.0.0.1", description="address to bind to; anything else opens it to the network")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="port of /metrics, for example 9464; one per worker; 0 = off"
+    )
+
+
 class LoggingConfig(Section):
-    """What goes to standard error."""
+    """What goes to standard error, and to a file if one is named."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="lowest level that is shown")
+    file: Path | None = Field(None, description="log file besides; the supervisor's has -supervisor in its name")
+    max_mb: Annotated[float, Field(gt=0, le=10_000)] = Field(10.0, description="MiB at which a new file is begun")
+    backups: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="old log files kept")
 
 
 class Config(Section):
@@ -287,8 +322,10 @@ class Config(Section):
     challenge: ChallengeConfig = ChallengeConfig()
     database: DatabaseConfig = DatabaseConfig()
     images: ImagesConfig = ImagesConfig()
+    disk: DiskConfig = DiskConfig()
     supervisor: SupervisorConfig = SupervisorConfig()
     dashboard: DashboardConfig = DashboardConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
     logging: LoggingConfig = LoggingConfig()
 
     @model_validator(mode="after")
@@ -359,9 +396,9 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
         broker.section: broker.model_copy(update={name: absolute(getattr(broker, name)) for name in files})
         for broker in (config.mqtt, config.sparkplug)
     }
-    return config.model_copy(
-        update={"data_dir": absolute(config.data_dir), "encoder": encoder, "cameras": cameras, **brokers}
-    )
+    logging = config.logging.model_copy(update={"file": absolute(config.logging.file)})
+    moved = {"data_dir": absolute(config.data_dir), "encoder": encoder, "cameras": cameras, "logging": logging}
+    return config.model_copy(update=moved | brokers)
 
 
 def _resolve_camera(camera: CameraConfig, folder: Path) -> CameraConfig:

@@ -1,13 +1,20 @@
-"""`inspector db`: make, upgrade or check the database."""
+"""`inspector db`: make, upgrade, check, back up or restore the database."""
 
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
 
 import typer
+from filelock import FileLock, Timeout
 
 from inspector.commands.options import ConfigOption, JsonOption
-from inspector.config import load_config
+from inspector.config import Config, load_config
+from inspector.errors import StationError, StoreError
 
-app = typer.Typer(help="Make, upgrade or check the database.", no_args_is_help=True)
+app = typer.Typer(help="Make, upgrade, check, back up or restore the database.", no_args_is_help=True)
 
 
 @app.command()
@@ -29,13 +36,87 @@ def upgrade(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Exit code 0 if the database fits this program, 4 with the reason if not.
+    """Exit code 0 if the database fits this program and is not damaged, 4 with the reason if not.
 
     Example: `inspector db check --config line1.yaml`
     """
-    from inspector.store import engine
+    from inspector.store import backup, engine
 
     url = load_config(config).database_url
+    file = backup.database_file(url)
+    if file is not None and file.exists() and (problem := backup.faults(file, float("inf"))):
+        raise StoreError(f"{file}: the database is damaged: {problem}; the next start of the worker restores a backup")
     engine.check(url)
     revision = engine.current_revision(url)
-    typer.echo(json.dumps({"ok": True, "revision": revision}) if as_json else f"OK: schema {revision}")
+    typer.echo(json.dumps({"ok": True, "revision": revision}) if as_json else f"OK: schema {revision}, no damage found")
+
+
+@app.command("backup")
+def back_up(
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write; default: the next one of the scheduled backups.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Back up an SQLite database, also while the worker runs; the copy is checked.
+
+    Example: `inspector db backup --out /media/usb/line1.db --config line1.yaml`
+    """
+    from inspector.store import backup, healing
+
+    settings = load_config(config)
+    file = backup.database_file(settings.database_url)
+    if file is None:
+        raise StoreError("only SQLite databases are backed up here; use the tools of your database server")
+    if not file.exists():
+        raise StoreError(f"{file}: there is no database yet; make it with `inspector db upgrade`")
+    if out is None:
+        kept, folder = settings.database.backups_kept, healing.backup_folder(settings.data_path)
+        out = backup.back_up_into(file, folder, kept, datetime.now(UTC))
+    elif out.exists():
+        raise StoreError(f"{out} exists; name another file")
+    else:
+        backup.back_up(file, out)
+    size = out.stat().st_size
+    typer.echo(
+        json.dumps({"file": str(out), "bytes": size}) if as_json else f"Backed up to {out} ({size / 2**20:.1f} MiB)."
+    )
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A backup.")], config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Replace the database by a backup; no worker may run. The old one is kept in the folder `quarantine`.
+
+    Example: `inspector db restore backups/inspector-20261121T120000Z.db --config line1.yaml`
+    """
+    from inspector.store import healing
+
+    settings = load_config(config)
+    if not file.is_file():
+        raise StoreError(f"{file}: there is no such file")
+    with _no_worker(settings):
+        old = healing.restore(settings.database_url, settings.data_path, file, datetime.now(UTC))
+    if as_json:
+        typer.echo(json.dumps({"restored": str(file), "old": None if old is None else str(old)}))
+    else:
+        typer.echo(f"Restored from {file}." + ("" if old is None else f" The old database lies in {old}."))
+
+
+@contextmanager
+def _no_worker(settings: Config) -> Iterator[None]:
+    """Hold the locks of all stations of this data folder, and of their supervisors."""
+    from inspector.store.stations import station_lock_path
+
+    folder = settings.data_path
+    folder.mkdir(parents=True, exist_ok=True)
+    locks = {station_lock_path(folder, settings.station.name), *folder.glob("*.lock")}
+    with ExitStack() as stack:
+        for path in sorted(locks):
+            try:
+                stack.enter_context(FileLock(path).acquire(blocking=False))
+            except Timeout as error:
+                raise StationError(f"a worker runs (it holds {path}); stop it before you restore a backup") from error
+        yield

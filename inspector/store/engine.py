@@ -17,12 +17,13 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from inspector.errors import SchemaError, StoreError
 
 BUSY_TIMEOUT_MS = 5000
+CHECKPOINT_WAIT_MS = 100
 JOURNAL_LIMIT_BYTES = 64 * 2**20
 
 
@@ -33,6 +34,7 @@ class Store:
         self.url = url
         parsed = _parsed(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._file = parsed.database if self.is_sqlite else None
         self._writer = _engine(parsed, read_only=False)
         self._reader = _engine(parsed, read_only=True)
 
@@ -57,10 +59,27 @@ class Store:
             yield session
 
     def checkpoint(self) -> None:
-        """Write the WAL back into the SQLite file and cut it to nothing; PostgreSQL looks after itself."""
+        """Write the WAL back into the SQLite file and cut it to nothing; PostgreSQL looks after itself.
+
+        While it waits for a reader it keeps the line from writing; so it does not wait, it comes again.
+        """
         if self.is_sqlite:
             with _told(self.url), self._writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={CHECKPOINT_WAIT_MS}")
+                try:
+                    connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                finally:
+                    connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+
+    @property
+    def wal_bytes(self) -> int:
+        """Size of the WAL; 0 without one."""
+        return _size(self._file, "-wal")
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the SQLite file; 0 for other databases."""
+        return _size(self._file, "")
 
     def close(self) -> None:
         self._writer.dispose()
@@ -139,6 +158,16 @@ def head_revision() -> str:
     return head
 
 
+def refuse_newer(url: str) -> None:
+    """Do nothing if this program knows the schema of the database, also an older one.
+
+    Raises:
+        SchemaError: it is newer.
+        StoreError: it cannot be reached.
+    """
+    _refuse_newer(url, current_revision(url))
+
+
 def _refuse_newer(url: str, revision: str | None) -> None:
     script = ScriptDirectory.from_config(_alembic())
     try:
@@ -181,7 +210,29 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
     except (NoSuchModuleError, ArgumentError, ImportError) as error:
         raise StoreError(f"database.url: {error}") from error
     _set_up_sqlite(engine, read_only=read_only)
+    if url.database and url.database != ":memory:":
+        _follow_the_file(engine, Path(url.database))
     return engine
+
+
+def _follow_the_file(engine: Engine, path: Path) -> None:
+    """A database that was replaced (restored from a backup) is another file: no connection may go on in the old one."""
+
+    def identity() -> tuple[int, int] | None:
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(_: Any, record: Any) -> None:
+        record.info["file"] = identity()
+
+    @event.listens_for(engine, "checkout")
+    def _on_checkout(_: Any, record: Any, __: Any) -> None:
+        if record.info.get("file") != identity():
+            raise DisconnectionError(f"{path} was replaced by another file")
 
 
 def _set_up_sqlite(engine: Engine, *, read_only: bool) -> None:
@@ -210,6 +261,13 @@ def _told(url: str) -> Iterator[None]:
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         raise StoreError(f"the database {_shown(url)} does not answer as it should: {cause}") from error
+
+
+def _size(file: str | None, side: str) -> int:
+    try:
+        return 0 if file is None else Path(file + side).stat().st_size
+    except OSError:
+        return 0
 
 
 def ping(store: Store) -> None:

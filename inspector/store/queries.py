@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from inspector.errors import NotFoundError
@@ -73,13 +73,6 @@ def saved_pictures(session: Session, station_id: int) -> int:
     return session.scalar(query.where(*where)) or 0
 
 
-def oldest_with_picture(session: Session, station_id: int, limit: int) -> list[InspectionRow]:
-    """Whose pictures go first: OK before the rest, the oldest first."""
-    query = select(InspectionRow).where(InspectionRow.station_id == station_id, InspectionRow.image_path.is_not(None))
-    order = (InspectionRow.verdict != int(Verdict.OK), InspectionRow.id)
-    return list(session.scalars(query.order_by(*order).limit(limit)))
-
-
 def audit_tail(session: Session, limit: int = 50) -> list[Audit]:
     """Who did what, newest first."""
     return list(session.scalars(select(Audit).order_by(Audit.id.desc()).limit(limit)))
@@ -119,9 +112,3 @@ def _filtered(query: Select[Any], wanted: InspectionFilter) -> Select[Any]:
     if wanted.err is not None:
         query = query.where(InspectionRow.err == wanted.err)
     return query
-
-
-def forget_pictures(session: Session, inspection_ids: list[int]) -> None:
-    """The pictures of these verdicts are gone; the verdicts stay."""
-    gone = {"image_path": None, "map_path": None}
-    session.execute(update(InspectionRow).where(InspectionRow.id.in_(inspection_ids)).values(gone))

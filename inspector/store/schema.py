@@ -252,6 +252,14 @@ class InspectionRow(Base):
         Index(None, "station_id", "id"),
         Index(None, "captured_at"),
         Index(None, "verdict", "captured_at"),
+        Index(
+            "ix_inspections_pictures",
+            "station_id",
+            "verdict",
+            "id",
+            sqlite_where=text("image_path IS NOT NULL"),
+            postgresql_where=text("image_path IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)

@@ -36,10 +36,15 @@ def get_station(session: Session, station_id: int) -> Station:
     return station
 
 
-def next_boot(session: Session, station_id: int) -> int:
-    """Count the boot on: u16, after 65535 comes 1."""
+def next_boot(session: Session, station_id: int, known: int = 0) -> int:
+    """Count the boot on: u16, after 65535 comes 1.
+
+    `known` is the last boot that the station itself remembers: a restored database may know an older one, and no number
+    may come twice.
+    """
     station = get_station(session, station_id)
-    station.boot = station.boot + 1 if station.boot < MAX_BOOT else 1
+    last = max(station.boot, known)
+    station.boot = last + 1 if last < MAX_BOOT else 1
     return station.boot
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from edge import recorder as recorder_module
-from edge.housekeeping import Housekeeping
 from edge.recorder import Evidence, Recorder
 from edge.verdicts import Statement, judge
 from inspector.config import ImagesConfig
@@ -96,14 +95,9 @@ def test_the_policy_says_whose_picture_is_kept(tmp_path: Path, writer: StoreWrit
     assert wanted == kept
 
 
-def test_the_oldest_pictures_of_good_parts_go_first_and_rows_stay(tmp_path: Path, writer: StoreWriter) -> None:
-    ids = _rows(writer, [Verdict.NG, Verdict.OK, Verdict.OK, Verdict.NG, Verdict.OK])
-    for row_id in ids:
-        path = tmp_path / f"{row_id}.jpg"
-        path.write_bytes(b"x")
-        writer.call(lambda session, row_id=row_id: journal.set_image_paths(session, row_id, f"{row_id}.jpg", None))
-    assert Housekeeping(writer, 1, tmp_path, 2).remove_old_pictures() == 3
-    assert sorted(path.stem for path in tmp_path.glob("*.jpg")) == [str(ids[0]), str(ids[3])]
-    with writer.store.read() as session:
-        assert queries.saved_pictures(session, 1) == 2
-        assert len(queries.latest_inspections(session, 1)) == 5
+def test_a_full_disk_gets_no_pictures_and_they_are_counted(tmp_path: Path, writer: StoreWriter) -> None:
+    recorder = Recorder(ImagesConfig(), tmp_path, writer)
+    statement = Statement(judge(part(1), inspection(2.0), active(), now_monotonic_s=0.0), 1, 1)
+    assert recorder.path_for(statement) is not None
+    recorder.has_room = lambda: False
+    assert (recorder.path_for(statement), recorder.dropped) == (None, 1)
