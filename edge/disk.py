@@ -103,7 +103,7 @@ class DiskGuard:
         self._look()
         if self.free_bytes < self._full_bytes:
             self._fill_up()
-        if self.free_bytes < self._low_bytes:
+        if self.full or self.free_bytes < self._low_bytes:
             self._quiet_at_s = now_monotonic_s + QUIET_S
             self._tell()
             self._make_room()

@@ -108,7 +108,7 @@ class Keeping:
         try:
             self._refuse_without_room()
             made = back_up_into(self._file, self._backups, self._config.database.backups_kept, now)
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             self._alarms.up(ErrorCode.HOUSEKEEPING, f"no backup: {error}", BACKUP)
             if str(error) != self.backup_problem:
                 log.error("%s", error)

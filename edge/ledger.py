@@ -18,6 +18,7 @@ from edge.verdicts import Statement
 from inspector.contract.codes import ErrorCode
 from inspector.errors import StationError, StoreError
 from inspector.store import journal
+from inspector.store.engine import is_damage
 from inspector.store.journal import CommittedVerdict, VerdictRecord
 from inspector.store.schema import InspectionRow
 from inspector.store.writer import StoreWriter
@@ -76,7 +77,11 @@ class Ledger:
         self._retry_at = time.monotonic() + RETRY_S
 
     def retry(self, now_monotonic_s: float) -> None:
-        """Bring in what waits, once a second; the station recovers when all of it is stored."""
+        """Bring in what waits, once a second; the station recovers when all of it is stored.
+
+        Raises:
+            StationError: the database file is damaged; only a new start helps.
+        """
         if not self._backlog or now_monotonic_s < self._retry_at:
             return
         while self._backlog:
@@ -85,12 +90,21 @@ class Ledger:
                 self._writer.call(partial(self._settle, chunk), urgent=True, timeout_s=COMMIT_TIMEOUT_S)
             except Exception as error:  # noqa: BLE001 - the same as in commit, and told once a second
                 log.warning("%d verdicts still wait for the database: %s", len(self._backlog), error)
+                if is_damage(error):
+                    self._give_up(error)
                 self._retry_at = time.monotonic() + RETRY_S
                 return
             for _ in chunk:
                 self._backlog.popleft()
         log.warning("the database is back and has all verdicts")
         self._station.recover()
+
+    def _give_up(self, error: Exception) -> None:
+        """Only the next worker can put another database in the place of a damaged one; the log keeps what was said."""
+        for record in self._backlog:
+            log.error("not stored: seq=%d trg=%d verdict=%d err=%d", record.seq, record.trg, record.verdict, record.err)
+        self._backlog.clear()
+        raise StationError(f"the database is damaged, and the next start restores a backup: {error}") from error
 
     def close(self, timeout_s: float) -> None:
         """The station stops: try for a while to bring in what waits.

@@ -5,6 +5,7 @@ an error), the read engine is read-only; WAL, synchronous=FULL, busy_timeout. Er
 """
 
 import importlib.util
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -268,6 +269,17 @@ def _size(file: str | None, side: str) -> int:
         return 0 if file is None else Path(file + side).stat().st_size
     except OSError:
         return 0
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether a failure says that the SQLite file itself is damaged; waiting does not help then."""
+    cause: BaseException | None = error
+    while cause is not None:
+        code = getattr(getattr(cause, "orig", cause), "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def ping(store: Store) -> None:

@@ -94,3 +94,18 @@ def test_no_more_verdicts_are_kept_than_there_is_room_for(books: Books, monkeypa
         books.ledger.close(0.1)
     thief.execute("ROLLBACK")
     thief.close()
+
+
+def test_a_database_that_is_damaged_while_the_line_runs_ends_the_worker_so_that_the_next_one_restores_it(
+    books: Books, caplog: pytest.LogCaptureFixture
+) -> None:
+    books.commit(1)
+    books.store.checkpoint()
+    books.store.close()  # what was read before is not asked for again
+    data = bytearray(books.path.read_bytes())
+    data[4096:] = b"\xa5" * (len(data) - 4096)
+    books.path.write_bytes(data)
+    assert books.commit(2) == [(Verdict.NONE, False)]
+    with pytest.raises(StationError, match="next start restores a backup"):
+        books.ledger.retry(time.monotonic() + 10)
+    assert "not stored: seq=2" in caplog.text
