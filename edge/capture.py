@@ -280,6 +280,7 @@ class CaptureThread:
             except BadFrameError as error:
                 self._account_for(error.trigger)
                 self._intake.bad_frame(error)
+                self.gaps += isinstance(error.failure, MissedFrameError)
                 log.warning("%s", error)
                 if isinstance(error.failure, CameraLostError | CameraTimeoutError):
                     raise error.failure from error

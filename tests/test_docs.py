@@ -7,6 +7,7 @@ import click
 import pytest
 import typer
 
+from edge.telemetry import metric_names
 from inspector.cli import app
 from inspector.config import Config
 from inspector.contract.topics import KINDS
@@ -50,6 +51,15 @@ def test_each_topic_is_in_the_readme(kind: str) -> None:
 @pytest.mark.parametrize("section", [name for name in Config.model_fields if name != "data_dir"])
 def test_each_section_of_the_configuration_is_in_the_readme(section: str) -> None:
     assert f"`{section}`" in README
+
+
+@pytest.mark.parametrize("metric", metric_names())
+def test_each_metric_is_in_the_readme(metric: str) -> None:
+    assert f"`{metric}`" in README
+
+
+def test_the_readme_names_no_metric_that_is_missing() -> None:
+    assert set(re.findall(r"`(inspector_[a-z_]+)`", README)) == set(metric_names())
 
 
 def test_links_and_pictures_of_the_readme_exist() -> None:

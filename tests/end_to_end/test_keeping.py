@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def alarms(witness: Witness, line: Line) -> dict[int, str]:
 def test_a_station_whose_database_is_damaged_comes_back_by_itself_and_says_so(line: Line) -> None:
     line.values["telemetry"] = {"port": free_port()}
     path = line.folder / "data" / "inspector.db"
-    with Witness(line.broker.port) as witness, line.plc("flange") as plc:
+    with closing(Witness(line.broker.port)) as witness, line.plc("flange") as plc:
         worker = started(line, plc)
         with Belt(plc, "flange", 0.2) as belt:
             belt.wait_for(5)
