@@ -4,6 +4,7 @@ May import the store and the contract; reads only. It works beside a running wor
 """
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -118,20 +119,27 @@ def look(store: Store, name: str, now: datetime) -> View:
 
 def _watch(store: Store, settings: Config, *, as_json: bool) -> None:
     """Until Ctrl-C; a database that is away for a while ends nothing."""
-    name = settings.station.name
-    with Live(Text("…"), console=Console(), auto_refresh=False, screen=not as_json) as live:
+    console = Console()
+    if as_json or not console.is_terminal:
         while True:
-            try:
-                view = look(store, name, datetime.now(UTC))
-                if as_json:
-                    typer.echo(json.dumps(view.record()))
-                else:
-                    live.update(render(view, settings), refresh=True)
-            except NotFoundError:
-                raise
-            except StoreError as error:
-                live.update(Text(str(error), "red"), refresh=True)
+            shown = _shown(store, settings, as_json=as_json)
+            typer.echo(shown) if isinstance(shown, str) else console.print(shown)
+            sys.stdout.flush()
             time.sleep(WATCH_S)
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        while True:
+            live.update(_shown(store, settings, as_json=False), refresh=True)
+            time.sleep(WATCH_S)
+
+
+def _shown(store: Store, settings: Config, *, as_json: bool) -> RenderableType:
+    try:
+        view = look(store, settings.station.name, datetime.now(UTC))
+    except NotFoundError:
+        raise
+    except StoreError as error:
+        return json.dumps({"error": str(error)}) if as_json else Text(str(error), "red")
+    return json.dumps(view.record()) if as_json else render(view, settings)
 
 
 def render(view: View, settings: Config) -> Group:
@@ -148,7 +156,7 @@ def render(view: View, settings: Config) -> Group:
             Text(f"No worker runs: what follows is {_ago(view.age_s)} old. Start it with `inspector run`.", "bold red")
         )
     parts += _alarms(view.status)
-    parts += [_numbers(view, settings), _last(view)]
+    parts += [_numbers(view, settings), Text(), _last(view)]
     return Group(*parts)
 
 

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -79,3 +81,62 @@ def test_a_station_whose_database_is_damaged_comes_back_by_itself_and_says_so(li
     assert answer["status"]["cameras"]["line"]["frames"] >= 5
     assert len(answer["verdicts"]) > 0
     assert len(backups(line.folder / "data" / "backups", path)) >= 1
+
+
+@pytest.fixture
+def small_disk(line: Line) -> Iterator[Path]:
+    """The line's data folder on a real file system of 48 MiB."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("a small file system can be mounted by root on Linux only")
+    place = line.folder / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(place)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    shutil.copytree(line.folder / "data", place / "data")
+    line.values |= {
+        "data_dir": str(place / "data"),
+        "images": {"save": "all", "min_free_mb": 12},
+        "disk": {"ballast_mb": 8},
+    }
+    yield place
+    line.close()
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(file: Path) -> None:
+    """Take every byte that is left."""
+    with file.open("ab", buffering=0) as taken:
+        try:
+            while True:
+                taken.write(bytes(min(2**20, max(1, shutil.disk_usage(file.parent).free))))
+        except OSError:
+            return
+
+
+def test_a_disk_that_somebody_fills_costs_pictures_and_no_row_and_the_line_goes_on(
+    line: Line, small_disk: Path
+) -> None:
+    ballast = small_disk / "data" / "station1.ballast"
+    with closing(Witness(line.broker.port)) as witness, line.plc("flange") as plc:
+        started(line, plc)
+        wait_until(ballast.exists)
+        with Belt(plc, "flange", 0.2) as belt:
+            belt.wait_for(5)
+            fill(small_disk / "somebody-elses")
+            wait_until(lambda: ErrorCode.DISK_LOW in alarms(witness, line))
+            wait_until(lambda: not ballast.exists())
+            belt.wait_for(20)
+        wait_until(lambda: len(line.rows()) == len(belt.triggers))
+        rows = line.rows()
+        assert sorted(row.trg for row in rows) == belt.triggers
+        assert {row.err for row in rows} <= {ErrorCode.NONE, ErrorCode.STORAGE}
+        assert all(row.err == ErrorCode.NONE for row in rows[-10:]), "the reserve must be enough to go on"
+        assert "pictures" in alarms(witness, line)[ErrorCode.DISK_LOW]
+
+        (small_disk / "somebody-elses").unlink()
+        wait_until(ballast.exists)
+        with Belt(plc, "flange", 0.2) as belt:
+            belt.wait_for(3)
+        wait_until(lambda: line.rows()[-1].image_path is not None)
