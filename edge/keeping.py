@@ -63,6 +63,7 @@ class Keeping:
             what = healing.unseen(session)
         if what:
             self._alarms.up(ErrorCode.DATABASE_RESTORED, what, DATABASE)
+        self.retention.begin()
         try:
             self.look_at_the_disk()
             self.measure()

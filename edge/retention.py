@@ -6,9 +6,11 @@ row whose picture is gone, which the pages can say, and never a file that nobody
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -25,6 +27,8 @@ SAMPLE_AFTER = timedelta(days=1)
 DRIFT_KEPT = timedelta(days=90)
 UNKNOWN_AFTER = timedelta(days=2)
 """A file without a row may still get it; after so long it does not."""
+CLOCK_STEP = timedelta(hours=1)
+LONGEST_PAUSE = timedelta(days=14)
 
 Find = Callable[[Session, int], list[Picture]]
 
@@ -39,8 +43,15 @@ class Retention:
         self._writer = writer
         self._station_id = station_id
         self._one = threading.Lock()
+        self._ages = Ages()
         self.removed = 0
         """Verdicts whose pictures were taken away since the start."""
+
+    def begin(self, now: datetime | None = None) -> None:
+        """Before the first part: compare the clock with the last stored part."""
+        with self._writer.store.read() as session:
+            newest = retention.newest_at(session, self._station_id)
+        self._ages.begin(newest, datetime.now(UTC) if now is None else now)
 
     def remove_pictures(self, now: datetime | None = None) -> int:
         """Delete pictures beyond count, age and sample; the verdict rows stay. Gives of how many parts."""
@@ -61,7 +72,10 @@ class Retention:
             excess = queries.saved_pictures(session, station_id) - images.max_saved
             return retention.expendable(session, station_id, min(excess, limit)) if excess > 0 else []
 
-        removed = self._all(outdated) + self._all(beyond_count)
+        removed = self._all(beyond_count)
+        if not self._ages.believed(now, time.monotonic()):
+            return removed
+        removed += self._all(outdated)
         return removed + (self._all(beyond_sample) if images.ok_sample > 1 else 0)
 
     def make_room(self, parts: int) -> int:
@@ -74,9 +88,10 @@ class Retention:
 
     def remove_rows(self, now: datetime | None = None) -> int:
         """Delete verdicts that are older than `database.keep_days`, with their pictures; gives how many."""
-        if not self._keep_days:
+        now = datetime.now(UTC) if now is None else now
+        if not self._keep_days or not self._ages.believed(now, time.monotonic()):
             return 0
-        before = (datetime.now(UTC) if now is None else now) - timedelta(days=self._keep_days)
+        before = now - timedelta(days=self._keep_days)
         removed = 0
         while True:
             with self._writer.store.read() as session:
@@ -95,6 +110,8 @@ class Retention:
     def remove_unknown(self, now: datetime | None = None) -> int:
         """Delete pictures that no row knows (a database was restored) once they are too old to be kept; gives how many."""
         now = datetime.now(UTC) if now is None else now
+        if not self._ages.believed(now, time.monotonic()):
+            return 0
         limit = max(self._images.ok_days, self._images.evidence_days)
         removed = self._remove_unknown(now - timedelta(days=limit), None) if limit else 0
         for folder in (self._data_path / "images").glob("*"):
@@ -128,32 +145,55 @@ class Retention:
 
     def _remove_unknown(self, before: datetime, most: int | None) -> int:
         """Unknown files from before `before`, the oldest folder first, at most `most`."""
+        old = self._old_files(min(before, datetime.now(UTC) - UNKNOWN_AFTER))
+        if (first := next(old, None)) is None:
+            return 0
+        with self._writer.store.read() as session:
+            known = retention.known_pictures(session)
+        unknown = (path for path in chain([first], old) if self._name_of(path) not in known)
         removed = 0
-        for chunk in self._old_files(min(before, datetime.now(UTC) - UNKNOWN_AFTER)):
-            names = [path.relative_to(self._data_path).as_posix() for path in chunk]
-            with self._writer.store.read() as session:
-                known = retention.known_pictures(session, names)
-            for path, name in zip(chunk, names, strict=True):
-                if name not in known and (most is None or removed < most):
-                    path.unlink(missing_ok=True)
-                    removed += 1
-            if most is not None and removed >= most:
-                break
+        for path in islice(unknown, most):
+            path.unlink(missing_ok=True)
+            removed += 1
         if removed:
             log.warning("%d pictures that no verdict knows were removed", removed)
         return removed
 
-    def _old_files(self, before: datetime) -> Iterator[list[Path]]:
+    def _name_of(self, path: Path) -> str:
+        """The picture that a file belongs to, as rows name it; a heat map belongs to its picture."""
+        return path.relative_to(self._data_path).with_stem(path.stem.removesuffix("-map")).as_posix()
+
+    def _old_files(self, before: datetime) -> Iterator[Path]:
         for folder in sorted((self._data_path / "images").glob("*/")):
-            chunk = []
-            for path in sorted(folder.iterdir()):
-                if _older(path, before):
-                    chunk.append(path)
-                if len(chunk) == CHUNK:
-                    yield chunk
-                    chunk = []
-            if chunk:
-                yield chunk
+            yield from (path for path in sorted(folder.iterdir()) if _older(path, before))
+
+
+class Ages:
+    """Whether ages can be believed: a clock that jumps ten years ahead must not make all evidence too old.
+
+    They are not, until the next start, once the clock has jumped, or if it stands before or long after the last stored part.
+    """
+
+    def __init__(self) -> None:
+        self._first: tuple[datetime, float] | None = None
+        self.problem = ""
+
+    def begin(self, newest: datetime | None, now: datetime) -> None:
+        """The clock at the start, and when the last stored part was seen."""
+        if newest is not None and not -CLOCK_STEP <= now - newest <= LONGEST_PAUSE:
+            self._doubt(f"it is {now:%Y-%m-%d %H:%M}, but the last stored part is of {newest:%Y-%m-%d %H:%M}")
+
+    def believed(self, now: datetime, now_monotonic_s: float) -> bool:
+        """Compares the clock with the monotonic one since the first call."""
+        first_at, first_s = self._first = self._first or (now, now_monotonic_s)
+        step = now - first_at - timedelta(seconds=now_monotonic_s - first_s)
+        if abs(step) > CLOCK_STEP and not self.problem:
+            self._doubt(f"the clock jumped by {step}")
+        return not self.problem
+
+    def _doubt(self, problem: str) -> None:
+        self.problem = problem
+        log.warning("%s; nothing is removed for its age until the next start", problem)
 
 
 def _before(now: datetime, days: float) -> datetime | None:

@@ -11,13 +11,24 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from inspector.store.schema import InspectionRow, OutboxRow
+from inspector.store.schema import InspectionRow, OutboxRow, Station
 from inspector.types import Verdict
 
+MAX_CAMERAS = 20
+"""More than a station has, the one of challenges included."""
 NEAR = 0.9
 """From this share of its threshold on an accepted part is evidence."""
+
+# Among millions of rows only the index of kept pictures is short. These expressions keep a planner from preferring another,
+# which would walk through all rows to find none (seen with SQLite 3.40; a test asks for the plan).
+_station = InspectionRow.station_id + 0
+_verdict = InspectionRow.verdict + 0
+_captured_at = func.coalesce(InspectionRow.captured_at, InspectionRow.captured_at)
+_OLDEST_FIRST = InspectionRow.id + 0
+_FILES = (InspectionRow.id, InspectionRow.image_path, InspectionRow.map_path)
+
 EXPENDABLE = and_(
-    InspectionRow.verdict == int(Verdict.OK),
+    _verdict == int(Verdict.OK),
     or_(
         InspectionRow.score.is_(None),
         InspectionRow.threshold.is_(None),
@@ -37,13 +48,8 @@ class Picture:
 
 def expendable(session: Session, station_id: int, limit: int) -> list[Picture]:
     """Pictures in the order in which they go when there are too many: expendable ones first, then the oldest."""
-    kept = (InspectionRow.station_id == station_id, InspectionRow.image_path.is_not(None))
-    found: list[Picture] = []
-    for wanted in (EXPENDABLE, ~EXPENDABLE):
-        if len(found) < limit:
-            query = select(InspectionRow).where(*kept, wanted).order_by(InspectionRow.id)
-            found += [_picture(row) for row in session.scalars(query.limit(limit - len(found)))]
-    return found
+    found = _of(session, station_id, EXPENDABLE, limit)
+    return found + (_of(session, station_id, ~EXPENDABLE, limit - len(found)) if len(found) < limit else [])
 
 
 def outdated(
@@ -53,13 +59,13 @@ def outdated(
     found: list[Picture] = []
     for before, wanted in ((ok_before, EXPENDABLE), (evidence_before, ~EXPENDABLE)):
         if before is not None:
-            found += _of(session, station_id, and_(wanted, InspectionRow.captured_at < before), limit)
+            found += _of(session, station_id, and_(wanted, _captured_at < before), limit)
     return found[:limit]
 
 
 def beyond_sample(session: Session, station_id: int, *, before: datetime, every: int, limit: int) -> list[Picture]:
     """Pictures of good parts from before `before`, all but those of every n-th part."""
-    wanted = and_(EXPENDABLE, InspectionRow.captured_at < before, InspectionRow.seq % every != 0)
+    wanted = and_(EXPENDABLE, _captured_at < before, InspectionRow.seq % every != 0)
     return _of(session, station_id, wanted, limit)
 
 
@@ -69,22 +75,32 @@ def forget_pictures(session: Session, inspection_ids: Sequence[int]) -> None:
     session.execute(update(InspectionRow).where(InspectionRow.id.in_(inspection_ids)).values(gone))
 
 
-def known_pictures(session: Session, paths: Sequence[str]) -> set[str]:
-    """Which of these files belong to a verdict."""
-    columns = (InspectionRow.image_path, InspectionRow.map_path)
-    return {path for column in columns for path in session.scalars(select(column).where(column.in_(paths))) if path}
+def known_pictures(session: Session) -> set[str]:
+    """All kept pictures of all stations (a data folder may serve several), without their heat maps."""
+    known: set[str] = set()
+    for station_id in session.scalars(select(Station.id)).all():
+        known.update(
+            path for path in session.scalars(select(InspectionRow.image_path).where(*_kept(station_id))) if path
+        )
+    return known
+
+
+def newest_at(session: Session, station_id: int) -> datetime | None:
+    """When the last stored part was seen."""
+    query = select(InspectionRow.captured_at).where(InspectionRow.station_id == station_id)
+    return session.scalar(query.order_by(InspectionRow.id.desc()).limit(1))
 
 
 def old_rows(session: Session, station_id: int, before: datetime, limit: int) -> list[Picture]:
     """Verdicts from before `before` whose messages are all delivered; the last of each camera stays, for its trigger."""
-    last = select(func.max(InspectionRow.id)).where(InspectionRow.station_id == station_id)
-    query = select(InspectionRow).where(
-        InspectionRow.station_id == station_id,
+    query = select(*_FILES, InspectionRow.camera).where(
+        _station == station_id,
         InspectionRow.captured_at < before,
         InspectionRow.id.not_in(select(OutboxRow.inspection_id)),
-        InspectionRow.id.not_in(last.group_by(InspectionRow.camera)),
     )
-    return [_picture(row) for row in session.scalars(query.order_by(InspectionRow.id).limit(limit))]
+    rows = session.execute(query.order_by(InspectionRow.captured_at).limit(limit + MAX_CAMERAS)).all()
+    last = {camera: _last_of(session, station_id, camera) for camera in {row.camera for row in rows}}
+    return [_picture(*row[:3]) for row in rows if row.id != last[row.camera]][:limit]
 
 
 def remove_rows(session: Session, inspection_ids: Sequence[int]) -> None:
@@ -92,11 +108,19 @@ def remove_rows(session: Session, inspection_ids: Sequence[int]) -> None:
     session.execute(delete(InspectionRow).where(InspectionRow.id.in_(inspection_ids)))
 
 
+def _kept(station_id: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return InspectionRow.station_id == station_id, InspectionRow.image_path.is_not(None)
+
+
 def _of(session: Session, station_id: int, wanted: ColumnElement[bool], limit: int) -> list[Picture]:
-    kept = (InspectionRow.station_id == station_id, InspectionRow.image_path.is_not(None))
-    query = select(InspectionRow).where(*kept, wanted).order_by(InspectionRow.id).limit(limit)
-    return [_picture(row) for row in session.scalars(query)]
+    query = select(*_FILES).where(*_kept(station_id), wanted).order_by(_OLDEST_FIRST).limit(limit)
+    return [_picture(*row) for row in session.execute(query)]
 
 
-def _picture(row: InspectionRow) -> Picture:
-    return Picture(row.id, tuple(path for path in (row.image_path, row.map_path) if path is not None))
+def _last_of(session: Session, station_id: int, camera: str) -> int | None:
+    query = select(InspectionRow.id).where(InspectionRow.station_id == station_id, InspectionRow.camera == camera)
+    return session.scalar(query.order_by(InspectionRow.id.desc()).limit(1))
+
+
+def _picture(inspection_id: int, *paths: str | None) -> Picture:
+    return Picture(inspection_id, tuple(path for path in paths if path is not None))

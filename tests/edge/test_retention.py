@@ -1,5 +1,6 @@
 """What goes, in which order, and what never goes."""
 
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from edge import retention as retention_module
-from edge.retention import Retention
+from edge.retention import Ages, Retention
 from inspector.config import Config
 from inspector.store import engine, journal, queries, stations
+from inspector.store import retention as store_rules
 from inspector.store.journal import VerdictRecord
 from inspector.store.schema import Audit, InspectionRow
 from inspector.store.writer import StoreWriter
@@ -179,3 +181,54 @@ def test_pictures_that_no_row_knows_go_when_they_are_too_old_and_empty_folders_w
     assert not empty.exists()
     shelf.writer.call(lambda session: journal.set_image_paths(session, row, None, None))
     assert shelf.rules().make_room(1) == 1, "when there is no room they go sooner"
+
+
+def test_a_clock_that_jumps_ten_years_does_not_make_all_evidence_too_old(shelf: Shelf) -> None:
+    kept = [shelf.put(NG), shelf.put(OK)]
+    rules = shelf.rules(keep_days=30)
+    assert rules.remove_pictures(NOW) == 0
+    for jump in (timedelta(days=3650), timedelta(days=-3650), timedelta(0)):
+        assert (rules.remove_pictures(NOW + jump), rules.remove_rows(NOW + jump)) == (0, 0)
+    assert shelf.pictures == shelf.rows == kept
+
+
+@pytest.mark.parametrize("away", [timedelta(days=3650), timedelta(days=-1)], ids=["ahead", "back"])
+def test_a_clock_that_is_wrong_at_the_start_removes_nothing_for_its_age(shelf: Shelf, away: timedelta) -> None:
+    kept = [shelf.put(NG)]
+    rules = shelf.rules({"max_saved": 1}, keep_days=30)
+    rules.begin(NOW + away)
+    assert (rules.remove_pictures(NOW + away), rules.remove_rows(NOW + away)) == (0, 0)
+    assert shelf.pictures == kept
+    shelf.put(OK)
+    assert rules.remove_pictures(NOW + away) == 1, "count and free space need no clock"
+
+
+def test_ages_are_believed_while_the_clock_goes_as_it_should() -> None:
+    ages = Ages()
+    ages.begin(NOW - timedelta(days=3), NOW)
+    for hours in range(0, 5000, 100):
+        assert ages.believed(NOW + timedelta(hours=hours, minutes=5), 7.0 + 3600 * hours)
+    assert not ages.believed(NOW + timedelta(hours=5000), 7.0 + 3600 * 4990)
+
+
+def test_clean_up_never_walks_through_all_rows(shelf: Shelf) -> None:
+    asked: list[tuple[str, Any]] = []
+    store = shelf.writer.store
+    event.listen(
+        store._reader, "before_cursor_execute", lambda _c, _u, text, values, _x, _m: asked.append((text, values))
+    )
+    with store.read() as session:
+        queries.saved_pictures(session, 1)
+        store_rules.expendable(session, 1, 5)
+        store_rules.outdated(session, 1, ok_before=NOW, evidence_before=NOW, limit=5)
+        store_rules.beyond_sample(session, 1, before=NOW, every=3, limit=5)
+        store_rules.known_pictures(session)
+        store_rules.old_rows(session, 1, NOW, 5)
+    plans = []
+    with sqlite3.connect(shelf.folder / "inspector.db") as database:
+        for text, values in asked:
+            if "FROM inspections" in text:
+                plans.append(next(row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {text}", values)))
+    assert len(plans) == 8
+    assert all("USING INDEX ix_inspections_pictures (station_id=?" in plan for plan in plans[:-1]), plans
+    assert "ix_inspections_captured_at (captured_at<?)" in plans[-1]
