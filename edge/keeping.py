@@ -92,7 +92,7 @@ class Keeping:
             "wal_bytes": store.wal_bytes,
             "database_bytes": store.file_bytes,
             "outbox": self._outbox(),
-            "last_backup_at": None if (newest := self._newest()) is None else newest.isoformat(),
+            "last_backup_at": None if (newest := self._newest(datetime.now(UTC))) is None else newest.isoformat(),
             "pictures_removed": self.retention.removed,
             "housekeeping_replaced": self.housekeeping.replaced,
         }
@@ -102,9 +102,8 @@ class Keeping:
         every_h, now = self._config.database.backup_every_h, datetime.now(UTC)
         if self._file is None or not every_h:
             return
-        newest = self._newest()
-        age_s = None if newest is None else (now - newest).total_seconds()
-        if age_s is not None and 0 <= age_s < every_h * 3600:  # negative: the clock was set back
+        newest = self._newest(now)
+        if newest is not None and (now - newest).total_seconds() < every_h * 3600:
             return
         try:
             self._refuse_without_room()
@@ -145,11 +144,13 @@ class Keeping:
             (retention.remove_unknown, UNKNOWN_S),
         ]
 
-    def _newest(self) -> datetime | None:
+    def _newest(self, now: datetime) -> datetime | None:
+        """When the last backup was made; those of a clock that stood ahead do not count."""
         if self._file is None:
             return None
-        found = backups(self._backups, self._file)
-        return made_at(found[0], self._file) if found else None
+        found = backups(self._backups, self._file, now)
+        newest = made_at(found[0], self._file) if found else None
+        return newest if newest is not None and newest <= now else None
 
     def _refuse_without_room(self) -> None:
         need = self._writer.store.file_bytes

@@ -91,16 +91,17 @@ def back_up_into(source: Path, folder: Path, kept: int, now: datetime) -> Path:
     """
     target = folder / f"{source.stem}-{now.astimezone(UTC):{STAMP}}.db"
     back_up(source, target)
-    for old in backups(folder, source)[kept:]:
+    for old in backups(folder, source, now)[kept:]:
         with contextlib.suppress(OSError):
             old.unlink()
     return target
 
 
-def backups(folder: Path, source: Path) -> list[Path]:
-    """The backups of a database, newest first."""
+def backups(folder: Path, source: Path, now: datetime) -> list[Path]:
+    """The backups of a database, newest first; last those of a clock that stood ahead, which may be older than they say."""
     found = [path for path in folder.glob(f"{source.stem}-*.db") if _stamp(path, source) is not None]
-    return sorted(found, key=lambda path: path.name, reverse=True)
+    found.sort(key=lambda path: path.name, reverse=True)
+    return sorted(found, key=lambda path: made_at(path, source) > now)
 
 
 def made_at(path: Path, source: Path) -> datetime:

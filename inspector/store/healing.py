@@ -57,7 +57,7 @@ def heal(url: str, data_path: Path, now: datetime) -> Healing | None:
     path = database_file(url)
     if path is None:
         return None
-    found = backups(backup_folder(data_path), path)
+    found = backups(backup_folder(data_path), path, now)
     damage = _damage(path, url, has_backups=bool(found))
     if not damage:
         return None

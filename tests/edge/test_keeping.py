@@ -19,7 +19,7 @@ from inspector.config import Config, LoggingConfig
 from inspector.contract.codes import ErrorCode, StationMode
 from inspector.errors import ConfigError
 from inspector.store import engine, healing, stations
-from inspector.store.backup import back_up_into, backups
+from inspector.store.backup import back_up_into, backups, made_at
 from inspector.store.writer import StoreWriter
 from tests.brokers import wait_until
 
@@ -48,7 +48,7 @@ class Plant:
 
     @property
     def backups(self) -> list[Path]:
-        return backups(self.backup_folder, self.path)
+        return backups(self.backup_folder, self.path, datetime.now(UTC))
 
     def close(self) -> None:
         self.keeping.stop()
@@ -77,9 +77,13 @@ def test_a_backup_is_made_when_the_newest_is_old_enough_whenever_the_worker_was_
 
 
 def test_a_clock_that_was_set_back_does_not_stop_the_backups(plant: Plant) -> None:
-    back_up_into(plant.path, plant.backup_folder, 5, datetime.now(UTC) + timedelta(days=3650))
-    plant.keeping.back_up()
-    assert len(plant.backups) == 2
+    for day in range(5):
+        back_up_into(plant.path, plant.backup_folder, 5, datetime.now(UTC) + timedelta(days=3650 + day))
+    for _ in range(3):
+        plant.keeping.back_up()
+    assert len(plant.backups) == 5
+    first, *others = [made_at(path, plant.path) for path in plant.backups]
+    assert first <= datetime.now(UTC) < min(others), "the new one is there, is the newest, and is made once"
 
 
 def test_a_backup_that_fails_is_an_alarm_until_one_succeeds(plant: Plant) -> None:

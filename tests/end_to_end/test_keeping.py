@@ -15,7 +15,6 @@ import pytest
 from inspector.contract.broker import free_port
 from inspector.contract.codes import ErrorCode
 from inspector.contract.messages import Alarms
-from inspector.store.backup import backups
 from inspector.store.healing import RESTORED
 from inspector.store.schema import Audit
 from tests.brokers import Witness, wait_until
@@ -49,7 +48,8 @@ def test_a_station_whose_database_is_damaged_comes_back_by_itself_and_says_so(li
         with Belt(plc, "flange", 0.2) as belt:
             belt.wait_for(5)
         wait_until(lambda: len(line.rows()) == len(belt.triggers))
-        assert inspector(line, "db", "backup").returncode == 0
+        made = inspector(line, "db", "backup", "--json")
+        assert made.returncode == 0, made.stderr
         with Belt(plc, "flange", 0.2) as belt:
             belt.wait_for(3)
         assert line.stop(worker) == 0
@@ -80,7 +80,7 @@ def test_a_station_whose_database_is_damaged_comes_back_by_itself_and_says_so(li
     assert answer["status"]["latency_ms"]["p99"] > 0
     assert answer["status"]["cameras"]["line"]["frames"] >= 5
     assert len(answer["verdicts"]) > 0
-    assert len(backups(line.folder / "data" / "backups", path)) >= 1
+    assert Path(json.loads(made.stdout)["file"]).exists()
 
 
 @pytest.fixture

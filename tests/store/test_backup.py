@@ -109,7 +109,7 @@ def test_only_the_newest_backups_are_kept(files: Files) -> None:
     foreign = folder / "inspector-of-mine.db"
     made = [back_up_into(files.path, folder, 2, NOW + timedelta(hours=hour)) for hour in range(4)]
     foreign.write_bytes(b"not one of ours")
-    assert backups(folder, files.path) == [made[3], made[2]]
+    assert backups(folder, files.path, NOW + timedelta(days=1)) == [made[3], made[2]]
     back_up_into(files.path, folder, 2, NOW + timedelta(hours=9))
     assert foreign.exists()
     assert backup.made_at(made[3], files.path) == NOW + timedelta(hours=3)
@@ -120,7 +120,7 @@ def test_a_damaged_database_makes_no_backup_and_the_old_ones_stay(files: Files) 
     damage(files.path)
     with pytest.raises(StoreError, match=r"damaged|malformed"):
         files.back_up(1)
-    assert backups(good.parent, files.path) == [good]
+    assert backups(good.parent, files.path, NOW + timedelta(days=1)) == [good]
     assert list(good.parent.iterdir()) == [good]
 
 

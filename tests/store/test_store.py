@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from inspector.errors import NotFoundError, SchemaError, StoreError, UsageError
-from inspector.store import commands, engine, journal, products, queries, stations
+from inspector.store import commands, engine, journal, products, queries, retention, stations
 from inspector.store.engine import Store
 from inspector.store.schema import Base, InspectionRow, OutboxRow, RegionRow, Station, UtcDateTime
 from inspector.store.writer import StoreWriter
@@ -329,3 +329,33 @@ def test_an_upgrade_from_the_first_schema_keeps_its_verdicts(url: str) -> None:
         (region,) = queries.inspection(session, 1).regions
     store.close()
     assert (region.peak, region.peak_x_px, region.matches) == (1.5, None, [])
+
+
+def test_what_may_go_is_the_same_on_each_database(store: Store) -> None:
+    line = station_id(store)
+    verdicts = [Verdict.NG, Verdict.OK, Verdict.OK, Verdict.NONE]
+    with store.write() as session:
+        records = [record(seq, verdict, messages=()) for seq, verdict in enumerate(verdicts, start=1)]
+        ids = [one.inspection_id for one in journal.commit_verdicts(session, line, records)]
+        for inspection_id in ids:
+            journal.set_image_paths(session, inspection_id, f"images/{inspection_id}.jpg", None)
+    late = NOW + timedelta(days=1)
+    with store.read() as session:
+        order = [picture.inspection_id for picture in retention.expendable(session, line, 10)]
+        outdated = retention.outdated(session, line, ok_before=late, evidence_before=NOW, limit=10)
+        sampled = retention.beyond_sample(session, line, before=late, every=2, limit=10)
+        rows = retention.old_rows(session, line, late, 10)
+        known = retention.known_pictures(session)
+        newest = retention.newest_at(session, line)
+    assert order == [ids[1], ids[2], ids[0], ids[3]]
+    assert [picture.inspection_id for picture in outdated] == ids[1:3]
+    assert [picture.inspection_id for picture in sampled] == [ids[2]]
+    assert [picture.inspection_id for picture in rows] == ids[:3]
+    assert known == {f"images/{inspection_id}.jpg" for inspection_id in ids}
+    assert newest == NOW + timedelta(seconds=4)
+    with store.write() as session:
+        retention.forget_pictures(session, ids)
+        retention.remove_rows(session, ids[:3])
+    with store.read() as session:
+        assert session.scalars(select(InspectionRow.id)).all() == ids[3:]
+        assert session.scalar(select(func.count()).select_from(RegionRow)) == 1
