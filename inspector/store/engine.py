@@ -272,11 +272,13 @@ def _size(file: str | None, side: str) -> int:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether a failure says that the SQLite file itself is damaged; waiting does not help then."""
+    """Whether a failure says that the SQLite file is damaged, or gone with its tables; waiting does not help then."""
     cause: BaseException | None = error
     while cause is not None:
-        code = getattr(getattr(cause, "orig", cause), "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        found = getattr(cause, "orig", cause)
+        if isinstance(found, sqlite3.Error) and "no such table" in str(found):
+            return True
+        if getattr(found, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return True
         cause = cause.__cause__
     return False

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -96,16 +96,31 @@ def test_no_more_verdicts_are_kept_than_there_is_room_for(books: Books, monkeypa
     thief.close()
 
 
-def test_a_database_that_is_damaged_while_the_line_runs_ends_the_worker_so_that_the_next_one_restores_it(
-    books: Books, caplog: pytest.LogCaptureFixture
+def _damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xa5" * (len(data) - 4096)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", [_damage, Path.unlink], ids=["damaged", "deleted"])
+def test_a_database_that_is_lost_while_the_line_runs_ends_the_worker_so_that_the_next_one_restores_it(
+    books: Books, caplog: pytest.LogCaptureFixture, harm: Callable[[Path], None]
 ) -> None:
     books.commit(1)
     books.store.checkpoint()
     books.store.close()  # what was read before is not asked for again
-    data = bytearray(books.path.read_bytes())
-    data[4096:] = b"\xa5" * (len(data) - 4096)
-    books.path.write_bytes(data)
+    harm(books.path)
     assert books.commit(2) == [(Verdict.NONE, False)]
     with pytest.raises(StationError, match="next start restores a backup"):
         books.ledger.retry(time.monotonic() + 10)
     assert "not stored: seq=2" in caplog.text
+
+
+def test_a_database_that_is_only_locked_does_not_end_the_worker(books: Books) -> None:
+    thief = books.lock()
+    books.commit(1)
+    books.ledger.retry(time.monotonic() + 10)
+    assert len(books.ledger) == 1
+    thief.execute("ROLLBACK")
+    thief.close()
+    books.ledger.close(20.0)
