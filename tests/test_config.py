@@ -96,11 +96,13 @@ def test_a_missing_or_binary_file_is_refused_in_a_sentence(tmp_path: Path) -> No
 
 def test_relative_paths_count_from_the_configuration_file(tmp_path: Path) -> None:
     text = "data_dir: files\ncameras:\n  - {kind: folder, source: parts}\nencoder: {name: tower.json}\n"
+    text += "logging: {file: logs/line.log}\n"
     config = load_config(write(tmp_path, text))
 
     assert config.data_dir == tmp_path / "files"
     assert config.cameras[0].source == str(tmp_path / "parts")
     assert config.encoder.name == str(tmp_path / "tower.json")
+    assert config.logging.file == tmp_path / "logs" / "line.log"
 
 
 def test_the_environment_moves_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

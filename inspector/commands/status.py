@@ -52,16 +52,16 @@ class View:
         return self.age_s is not None and self.age_s < FRESH_S and self.status.get("st", 0) != StationState.OFFLINE
 
     @property
-    def healthy(self) -> bool:
-        """Whether parts are inspected and nothing is wrong."""
-        return self.runs and StationState(self.status["st"]).can_inspect and not self.status.get("err")
+    def accepts(self) -> bool:
+        """Whether a worker runs whose verdicts may let a part pass."""
+        return self.runs and StationState(self.status["st"]).can_inspect
 
     def record(self) -> dict[str, Any]:
         """For programs."""
         return {
             "station": self.station,
             "runs": self.runs,
-            "healthy": self.healthy,
+            "accepts": self.accepts,
             "age_s": self.age_s,
             "status": dict(self.status),
             "recipe": self.recipe,
@@ -90,7 +90,7 @@ def status(
         typer.echo(json.dumps(view.record()))
     else:
         Console().print(render(view, settings))
-    raise typer.Exit(0 if view.healthy else 1)
+    raise typer.Exit(0 if view.accepts else 1)
 
 
 def look(store: Store, name: str, now: datetime) -> View:
@@ -232,7 +232,7 @@ def _last(view: View) -> Table:
             str(one["err"] or ""),
             f"{one['latency_ms']:.0f}",
             str(one["trg"]),
-            str(one["part"]),
+            Text(str(one["part"])),  # it comes from outside and may look like markup
             str(one["camera"]),
         )
     if not view.verdicts:

@@ -58,7 +58,7 @@ def store(tmp_path: Path) -> Any:
 
 def tell(store: Store, said: dict[str, Any], at: datetime = NOW) -> None:
     record = VerdictRecord(
-        12, 1, 5, "top", 1, "A-5", int(Verdict.NG), 0, 0, None, 1.25, 1.0, 0, 33.0, NOW - timedelta(seconds=1)
+        12, 1, 5, "top", 1, "A[/5]", int(Verdict.NG), 0, 0, None, 1.25, 1.0, 0, 33.0, NOW - timedelta(seconds=1)
     )
     with store.write() as session:
         station = stations.ensure_station(session, "station1")
@@ -88,6 +88,7 @@ def test_a_running_station_is_seen_at_one_glance(store: Store) -> None:
         "50.0 GiB free, ballast held",
         "11:59:59.000",
         "1.25 / 1",
+        "A[/5]",
     ):
         assert part in text, text
     assert "No worker" not in text
@@ -111,7 +112,7 @@ def test_it_is_clear_when_no_worker_runs(store: Store, age: timedelta, st: int) 
     assert "No worker runs" in text
     assert "inspector run" in text
     view = look(store, "station1", NOW + age)
-    assert (view.runs, view.healthy) == (False, False)
+    assert (view.runs, view.accepts) == (False, False)
 
 
 def test_a_station_that_never_ran_and_one_that_is_unknown_are_told_apart(store: Store) -> None:
@@ -126,7 +127,7 @@ def test_the_command_answers_for_programs_and_by_its_exit_code(tmp_path: Path, s
     tell(store, SAID, datetime.now(UTC) + timedelta(hours=1))  # as of a worker that is quicker than this test
     good = run(tmp_path, "status", "--json")
     answer = json.loads(good.stdout)
-    assert (good.returncode, answer["runs"], answer["healthy"]) == (0, True, True)
+    assert (good.returncode, answer["runs"], answer["accepts"]) == (0, True, True)
     assert answer["verdicts"][0]["verdict"] == "NG"
     tell(store, SAID, NOW - timedelta(days=3))
     silent = run(tmp_path, "status")
