@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -17,10 +18,14 @@ from inspector.contract.codes import ErrorCode
 from inspector.contract.messages import Alarms
 from inspector.store.healing import RESTORED
 from inspector.store.schema import Audit
+from inspector.types import Verdict
 from tests.brokers import Witness, wait_until
 from tests.end_to_end.plant import START_S, Belt, Line, started
+from tests.end_to_end.test_supervisor import supervisor
 
 pytestmark = pytest.mark.slow
+
+__all__ = ["supervisor"]
 
 
 def inspector(line: Line, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -81,6 +86,30 @@ def test_a_station_whose_database_is_damaged_comes_back_by_itself_and_says_so(li
     assert answer["status"]["cameras"]["line"]["frames"] >= 5
     assert len(answer["verdicts"]) > 0
     assert Path(json.loads(made.stdout)["file"]).exists()
+
+
+def test_a_database_that_is_deleted_under_the_running_line_is_back_by_itself(
+    line: Line, supervisor: subprocess.Popen[bytes]
+) -> None:
+    path = line.folder / "data" / "inspector.db"
+    with closing(Witness(line.broker.port)) as witness, line.plc("flange") as plc:
+        wait_until(lambda: plc.is_ready, START_S)
+        assert inspector(line, "db", "backup").returncode == 0
+        with Belt(plc, "flange", 0.2) as belt:
+            belt.wait_for(5)
+            for side in ("", "-wal", "-shm"):
+                path.with_name(path.name + side).unlink(missing_ok=True)
+            wait_until(lambda: ErrorCode.DATABASE_RESTORED in alarms(witness, line), START_S)
+            wait_until(lambda: plc.is_ready, START_S)
+            belt.wait_for(10)
+        plc.wait_decided()
+        last = belt.triggers[-5:]
+        wait_until(lambda: {row.trg for row in line.rows()} >= set(last))
+        stored = {row.trg: row.verdict for row in line.rows()}
+        accepted = {trg for trg, decision in plc.decisions.items() if decision.accepted}
+        assert all(stored[trg] == Verdict.OK for trg in accepted & set(last))
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(60) == 0
 
 
 @pytest.fixture
