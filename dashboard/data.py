@@ -179,7 +179,6 @@ class ReferenceView:
     score: float | None
     warning: str
     id: int = 0
-    sha256: str = ""
     findings: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -264,10 +263,7 @@ def references(store: Store, recipe_id: int) -> list[ReferenceView]:
     with store.read() as session:
         recipe = session.get(Recipe, recipe_id)
         rows = [] if recipe is None else recipe.references
-        return [
-            ReferenceView(row.name, row.path, row.score, row.warning, row.id, row.sha256, list(row.findings))
-            for row in rows
-        ]
+        return [ReferenceView(row.name, row.path, row.score, row.warning, row.id, list(row.findings)) for row in rows]
 
 
 def search(store: Store, wanted: queries.InspectionFilter, *, offset: int, limit: int) -> tuple[list[PartView], int]:

@@ -92,8 +92,7 @@ def _drop(plant: Dashboard, recipe: data.RecipeView, reference_id: int) -> None:
         with plant.store.write() as session:
             reference = _reference(session.get(ReferenceImage, reference_id))
             references.drop(session, reference, WHO, utc_now())
-            sha256 = reference.sha256
-        revisions.request(plant, recipe.product, rev=recipe.rev, without=sha256)
+        revisions.request(plant, recipe.product, rev=recipe.rev, without=reference_id)
 
 
 def _add(plant: Dashboard, recipe: data.RecipeView, inspection_id: int) -> None:
@@ -102,7 +101,7 @@ def _add(plant: Dashboard, recipe: data.RecipeView, inspection_id: int) -> None:
         if row.image_path is None:
             raise UsageError("this part has no picture any more, so it cannot become a reference")
         image = read_image(plant.data_path / row.image_path)
-        revisions.request(plant, recipe.product, [(row.image_path.rsplit("/", 1)[-1], image)], rev=recipe.rev)
+        revisions.request(plant, recipe.product, [(row.image_path.rsplit("/", 1)[-1], image)])
 
 
 def _reference(found: ReferenceImage | None) -> ReferenceImage:

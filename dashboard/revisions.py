@@ -19,11 +19,11 @@ def request(
     change: Callable[[Wish], Wish] = lambda wish: wish,
     *,
     rev: int | None = None,
-    without: str | None = None,
+    without: int | None = None,
 ) -> None:
     """Ask for a revision with the references of `rev` (else of the newest, built or not yet) and `more`.
 
-    `change` is what is wished otherwise, `without` the SHA-256 of a reference that is left out.
+    `change` is what is wished otherwise, `without` the id of a reference of it that is left out.
 
     Raises:
         NotFoundError: there is no such product.
@@ -33,7 +33,7 @@ def request(
         found = products.find_product(session, product)
         newest = products.newest_revision(session, found.id)
         base = newest if rev is None else products.find_recipe(session, found.rcp, rev)
-        kept = [] if base is None else [(one.name, one.path) for one in base.references if one.sha256 != without]
+        kept = [] if base is None else [(one.name, one.path) for one in base.references if one.id != without]
         wish = change(Wish() if base is None else products.wish_of(base))
     images = [(name, read_image(plant.data_path / path)) for name, path in kept]
     with plant.store.write() as session:

@@ -7,7 +7,7 @@ from inspector.config import EncoderConfig
 from inspector.detection.bank import ResidualBank
 from inspector.detection.detector import mutual_of
 from inspector.detection.encoder import load_encoder
-from inspector.hygiene import check_scores
+from inspector.hygiene import Kind, check_scores
 from inspector.mutual import Maps, Mutual, mutual, peaks, strengths
 from inspector.training.episodes import HELD_OUT_FROM
 from inspector.training.products import ProductFamily
@@ -52,7 +52,7 @@ def _spotted(given: Maps) -> Maps:
 def test_the_order_of_the_references_changes_nothing_but_the_order() -> None:
     given = _spotted(maps(7 + 2))
     order = np.random.default_rng(1).permutation(9)
-    assert np.asarray(told(given))[order] == pytest.approx(told(given[order]))
+    assert np.asarray(told(given))[order] == pytest.approx(told(given[order]), abs=1e-4)
 
 
 def test_one_reference_has_nothing_to_be_compared_with() -> None:
@@ -63,11 +63,12 @@ def test_equal_references_are_equally_usual() -> None:
     assert strengths([Mutual(1.0, 0.01, 0.3)] * 6) == [0.0] * 6
 
 
-@pytest.mark.parametrize("index", [204, 211, 217, 226])
+@pytest.mark.parametrize("index", [202, 206, 215])
 def test_a_planted_defect_is_named_among_eight_good_references(index: int) -> None:
+    """Of 202 and 206 the image scores alone say nothing: they lie within four spreads of the good ones'."""
     family, rng = ProductFamily(HELD_OUT_FROM + index), np.random.default_rng(index)
     good = [family.draw(rng, SIDE_PX) for _ in range(8)]
     bad = next(one for _ in range(99) if (one := family.draw_defective(rng, SIDE_PX)).mask.mean() > 0.01)
     encoder = load_encoder(EncoderConfig())
     found = check_scores(mutual_of(encoder, ResidualBank.build(encoder, [*good, bad.image])))
-    assert [finding.index for finding in found] == [8]
+    assert [(finding.index, finding.kind) for finding in found] == [(8, Kind.OUTLIER)]

@@ -29,7 +29,7 @@ USUAL_SHARE = 0.8
 BROAD_COVERAGE = 0.03
 """So much of the picture must lie above the usual level; less is a small defect or nothing."""
 EXPLAINED_SHARE = 0.7
-"""So much of what lies above the usual level must vanish when the part is moved; of defects at most 0.5 did."""
+"""So much of what lies above the usual level must vanish when the part is moved; of defects at most 0.36 did."""
 SIDES = 2
 """Pictures are moved at so many times the model's side: larger costs time and shows the model nothing."""
 

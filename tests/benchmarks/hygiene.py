@@ -36,7 +36,7 @@ DRAWN_PICTURES = 12
 DRAWN_SEED = 7
 COLOURED_PX = 0.02
 """The most coloured share of a picture tells its hue."""
-SIZES = (0.002, 0.005, 0.02, 1.0)
+SIZES = (0.002, 0.005, 0.02)
 """Upper ends of the classes of size, as a fraction of the picture's area."""
 
 
@@ -158,6 +158,8 @@ def size_class(trial: Trial) -> str:
     """In what class of size its defect falls."""
     if trial.area is None:
         return "no mask"
+    if trial.area > SIZES[-1]:
+        return f"over {100 * SIZES[-1]:g} % of the area"
     return f"up to {100 * next(limit for limit in SIZES if trial.area <= limit):g} % of the area"
 
 

@@ -72,6 +72,15 @@ def test_a_drop_asks_for_a_revision_without_the_picture_and_changes_nothing_else
     assert newest(line).status == "queued"
 
 
+def test_of_two_equal_pictures_only_the_one_that_was_meant_is_dropped(line: Scene, run_page: PageRunner) -> None:
+    with line.store.write() as session:
+        stored = session.scalars(select(Recipe)).one().references
+        stored[2].sha256, stored[2].path = stored[0].sha256, stored[0].path
+    page = run_page("products", line)
+    page.button(key=f"products:drop:{ids(line)[2]}").click().run()
+    assert names(line)[1] == (2, ["gear-00.png", "gear-01.png", "gear-03.png"])
+
+
 def test_a_part_in_a_new_position_is_added_with_one_click(line: Scene, run_page: PageRunner) -> None:
     page = run_page("products", line)
     text = shown(page)
