@@ -31,8 +31,10 @@ MEASURE_SIGMAS = 6.0
 MIN_EFFECT_SIGMAS = 1.0
 """A change that is surely there but smaller than the parts' own spread is not worth an alarm."""
 MIN_SHIFT = 0.02
-MIN_RESPONSE = 0.05
-"""A phase correlation weaker than this says nothing about where the part lies."""
+SEARCH_PX = 19
+"""A part is searched for by so much in each direction: 15 % of the picture."""
+MIN_LIKENESS = 0.5
+"""A correlation weaker than this says nothing about where the part lies."""
 MIN_RELATIVE = {"level": 0.04, "contrast": 0.08, "detail": 0.15, "cast": 0.0}
 MIN_CAST = 4.0
 WRONG_NOVELTY = 0.06
@@ -81,10 +83,31 @@ def _small(image: ImageArray) -> ImageArray:
 
 
 def shift(picture: npt.NDArray[np.float32], usual: npt.NDArray[np.float32]) -> tuple[float, float] | None:
-    """By which fraction of width and height a thumbnail is shifted against the usual one; None if it cannot be told."""
-    window = cv2.createHanningWindow((SHIFT_SIDE_PX, SHIFT_SIDE_PX), cv2.CV_32F)
-    (x, y), response = cv2.phaseCorrelate(usual, picture, window)
-    return None if response < MIN_RESPONSE else (x / SHIFT_SIDE_PX, y / SHIFT_SIDE_PX)
+    """By which fraction of width and height a thumbnail is shifted against the usual one; None if it cannot be told.
+
+    The middle of the usual one is searched in the picture by normalised cross-correlation, to parts of a pixel: neither
+    light nor focus moves its peak, and a pattern that repeats itself has edges that do not.
+    """
+    wanted = cv2.GaussianBlur(usual, (0, 0), 1.0)[SEARCH_PX:-SEARCH_PX, SEARCH_PX:-SEARCH_PX]
+    if float(wanted.std()) < 1.0:  # nothing to search for: correlation would be that of noise
+        return None
+    likeness: npt.NDArray[Any] = cv2.matchTemplate(cv2.GaussianBlur(picture, (0, 0), 1.0), wanted, cv2.TM_CCOEFF_NORMED)
+    _, best, _, (x, y) = cv2.minMaxLoc(likeness)
+    if best < MIN_LIKENESS:
+        return None
+    return (
+        (_summit(likeness[y], x) - SEARCH_PX) / SHIFT_SIDE_PX,
+        (_summit(likeness[:, x], y) - SEARCH_PX) / SHIFT_SIDE_PX,
+    )
+
+
+def _summit(values: npt.NDArray[Any], place: int) -> float:
+    """Where the parabola through the largest value and its neighbours has its summit."""
+    if not 0 < place < len(values) - 1:
+        return float(place)
+    before, at, after = (float(value) for value in values[place - 1 : place + 2])
+    bend = before - 2.0 * at + after
+    return place + (0.5 * (before - after) / bend if bend else 0.0)
 
 
 def rank_sigma(n: int, W: int) -> float:
