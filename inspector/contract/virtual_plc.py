@@ -1,4 +1,5 @@
-"""A PLC in software: triggers with its own counter, the acceptance gate, and commands with their answers.
+"""A PLC in software: triggers with its own counter, the acceptance gate, commands with their answers, and
+a receipt on `disp` for each decided part.
 
 May import the configuration and the contract. The demo runs it beside the line and the tests judge the station
 with it. One thread stands for the PLC's cycle: it takes messages, feeds the gate and runs the timers.
@@ -28,6 +29,7 @@ from inspector.contract.messages import (
     Sync,
     Trigger,
 )
+from inspector.contract.reports import Disposition
 from inspector.contract.session import Connected, Event, Identity, Lost, Received
 from inspector.contract.topics import Topics
 from inspector.errors import BrokerError, ContractError
@@ -76,6 +78,8 @@ class VirtualPlc:
         self._decisions: dict[int, Decision] = {}
         self._answers: dict[int, list[Ack]] = {}
         self._next_trigger = self.settings.first_trigger
+        self.unsent_receipts = 0
+        """Decisions that were made without a connection, so that nobody was told of them."""
         # Answers are matched by cid: a second run of the same PLC must not read those to the first.
         self._next_cid = int(time.time() * 1000) % U32_MAX
         self._stopping = threading.Event()
@@ -91,9 +95,9 @@ class VirtualPlc:
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
-        self.link.stop()
         with self._changed:
-            self._keep(self._gate.close(time.monotonic()))
+            self._keep(self._gate.close(time.monotonic()))  # before the goodbye, so that its receipts still leave
+        self.link.stop()
 
     def __enter__(self) -> "VirtualPlc":
         self.start()
@@ -271,5 +275,15 @@ class VirtualPlc:
     def _keep(self, decisions: list[Decision]) -> None:
         for decision in decisions:
             self._decisions[decision.trg] = decision
+            self._send_receipt(decision)
             if self._on_decision is not None:
                 self._on_decision(decision)
+
+    def _send_receipt(self, decision: Decision) -> None:
+        """Tell on `disp` what was done with the part; a receipt that cannot be sent now is counted, never sent later."""
+        boot, seq = (0, 0) if decision.result is None else (decision.result.boot, decision.result.seq)
+        receipt = Disposition(
+            trg=decision.trg, boot=boot, seq=seq, acc=int(decision.accepted), rsn=decision.reason.number
+        )
+        if self.link.publish(self.topics.of("disp"), receipt.to_json(), qos=1) is None:
+            self.unsent_receipts += 1

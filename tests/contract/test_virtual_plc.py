@@ -23,6 +23,7 @@ from inspector.contract.messages import (
     Trigger,
     read_command,
 )
+from inspector.contract.reports import Disposition
 from inspector.contract.session import Connected, Identity, Received, Will
 from inspector.contract.topics import Topics
 from inspector.contract.virtual_plc import PlcSettings, VirtualPlc
@@ -303,3 +304,52 @@ def test_each_decision_is_told_once_in_order(config: MqttConfig, station: Played
         plc.wait_decided()
 
     assert told == [4294967294, 4294967295, 1, 2]
+
+
+def test_each_decided_part_gets_one_receipt_on_disp_with_the_verdict_it_stands_on(
+    broker: TestBroker, config: MqttConfig, station: PlayedStation
+) -> None:
+    witness = Witness(broker.port)
+    answers: dict[str, dict[str, Any] | None] = {"good": {}, "bad": {"res": 2}, "silent": None}
+    station.judge = lambda trigger: answers[trigger.part]
+    with VirtualPlc(config, PlcSettings(timeout_s=1.0), wanted_rcp=1) as plc:
+        plc.wait_ready()
+        for part in answers:
+            plc.trigger(part)
+        plc.wait_decided()
+        plc.expect()  # still open when the PLC stops
+
+    def receipts() -> list[Disposition]:
+        return [Disposition.from_json(payload) for payload in witness.of(station.topics.of("disp"))]
+
+    wait_until(lambda: len(receipts()) == 4)
+    assert [(told.trg, told.boot, told.seq, told.acc, told.rsn) for told in receipts()] == [
+        (1, 1, 1, 1, Reason.OK.number),
+        (2, 1, 2, 0, Reason.NOT_OK.number),
+        (3, 0, 0, 0, Reason.MISSING.number),
+        (4, 0, 0, 0, Reason.MISSING.number),
+    ]
+    assert plc.unsent_receipts == 0
+    assert not any(retained for topic, _, retained, _ in witness.messages if topic.endswith("/disp"))
+    witness.close()
+
+
+@pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
+def test_a_receipt_that_nobody_could_hear_is_counted_and_not_sent_later(
+    broker: TestBroker, station: PlayedStation, plc: VirtualPlc
+) -> None:
+    plc.wait_ready()
+    broker.kill()
+    wait_until(lambda: not plc.is_ready)
+    plc.expect()
+    plc.wait_decided()
+    broker.restart()
+    witness = Witness(broker.port)
+    plc.wait_ready()
+    plc.trigger()
+    plc.wait_decided()
+
+    wait_until(lambda: witness.of(station.topics.of("disp")))
+    assert [Disposition.from_json(payload).trg for payload in witness.of(station.topics.of("disp"))] == [2]
+    assert plc.unsent_receipts == 1
+    witness.close()
