@@ -31,6 +31,7 @@ MEASURE_SIGMAS = 6.0
 MIN_EFFECT_SIGMAS = 1.0
 """A change that is surely there but smaller than the parts' own spread is not worth an alarm."""
 MIN_SHIFT = 0.02
+LEAST_SHIFT_SPREAD, MORE_SPREAD = 0.002, 2.5
 SEARCH_PX = 19
 """A part is searched for by so much in each direction: 15 % of the picture."""
 MIN_LIKENESS = 0.5
@@ -342,8 +343,10 @@ class DriftMonitor:
         if len(now) < MIN_PARTS or len(before) < MIN_PARTS:
             return []
         apart = np.median(now, axis=0) - np.median(before, axis=0)
-        spread = np.array([max(mad_sigma(before[:, axis]), mad_sigma(now[:, axis])) for axis in (0, 1)])
-        sure = (np.abs(apart) > MIN_SHIFT) & (np.abs(apart) > 3.0 * spread)
+        usual = np.maximum([mad_sigma(before[:, axis]) for axis in (0, 1)], LEAST_SHIFT_SPREAD)
+        spread = np.asarray([mad_sigma(now[:, axis]) for axis in (0, 1)])
+        together = spread < MORE_SPREAD * usual  # else the parts lie anywhere now, which is no moved camera
+        sure = (np.abs(apart) > MIN_SHIFT) & (np.abs(apart) > 3.0 * usual) & together
         if not sure.any():
             return []
         x, y = (100 * float(value) for value in apart)
