@@ -225,6 +225,11 @@ def test_a_challenge_with_parts_goes_on_when_the_terminal_is_left_and_is_given_u
             "--config",
             str(proven.config_path),
         ]
+        # Programs that are started in the background ignore Ctrl-C and hand that on; a terminal's do not.
+        heed = (
+            "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+        )
+        command = [sys.executable, "-c", heed, *command]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as terminal:
             assert terminal.stderr is not None
             order = [terminal.stderr.readline().strip() for _ in range(4)]
