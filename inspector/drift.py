@@ -346,7 +346,7 @@ class DriftMonitor:
         usual = np.maximum([mad_sigma(before[:, axis]) for axis in (0, 1)], LEAST_SHIFT_SPREAD)
         spread = np.asarray([mad_sigma(now[:, axis]) for axis in (0, 1)])
         together = spread < MORE_SPREAD * usual  # else the parts lie anywhere now, which is no moved camera
-        sure = (np.abs(apart) > MIN_SHIFT) & (np.abs(apart) > 3.0 * usual) & together
+        sure = (np.abs(apart) > MIN_SHIFT) & (np.abs(apart) > 2.0 * usual) & together
         if not sure.any():
             return []
         x, y = (100 * float(value) for value in apart)
