@@ -149,7 +149,7 @@ def finding(walk: Walk) -> None:
     """The build finds the scratched part: its picture, its name and the reason are shown."""
     odd = walk.page.locator(".vi-card.odd", has_text="scratched.png")
     odd.locator("img").wait_for()
-    odd.get_by_text("unlike the others").wait_for()
+    odd.get_by_text("unlike all others").wait_for()
     found = {one.name: [finding["kind"] for finding in one.findings] for one in walk.recipe(1).references}
     assert found["scratched.png"] == ["outlier"]
     assert "shaken.png" not in found
