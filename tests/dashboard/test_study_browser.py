@@ -1,11 +1,13 @@
 """A study from its making to its printed report, in a real browser with the keys that operators press."""
 
+import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright import sync_api as playwright
 
 from inspector.contract.broker import free_port
 from inspector.store import studies
@@ -58,9 +60,14 @@ def make(page: Any) -> None:
     for place in range(PARTS):
         page.get_by_text(f"{PARTS - place} of unknown truth").wait_for()  # the page has been drawn with what was chosen
         box = page.get_by_role("combobox", name="Truth of").nth(place)
-        box.focus()
-        box.press("ArrowDown")
-        page.get_by_role("option", name=GOOD if place % 2 else DEFECT, exact=True).click()
+        option = page.get_by_role("option", name=GOOD if place % 2 else DEFECT, exact=True)
+        for _ in range(10):  # a key that comes while the page is drawn anew opens nothing
+            box.focus()
+            box.press("ArrowDown")
+            with contextlib.suppress(playwright.TimeoutError):
+                option.wait_for(timeout=3000)
+                break
+        option.click()
         page.get_by_role("option").first.wait_for(state="detached")
     page.get_by_text("3 good, 3 defects, 0 of unknown truth; 12 answers each.").wait_for()
     page.get_by_role("button", name=f"Make the study of {PARTS} parts").dblclick()
