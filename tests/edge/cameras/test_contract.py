@@ -280,9 +280,15 @@ def test_an_idle_line_is_told_apart_from_a_lost_camera_and_does_not_end_the_grab
                 rig.camera.read(0.2)
             except IdleLineError:
                 break
-    for _ in range(3):
-        with pytest.raises(IdleLineError):
+    idle = 0
+    for _ in range(3 if not rig.source.live else 100):  # a live one may have a picture ready on a busy machine
+        try:
             rig.camera.read(IDLE_S)
+        except IdleLineError:
+            idle += 1
+        if idle == 3:
+            break
+    assert idle == 3
     if rig.source.own_pace:
         cv2.imwrite(str(Path(rig.config.source) / "late.png"), red(200))
     assert rig.next() is not None
