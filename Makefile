@@ -1,20 +1,27 @@
 # make demo   a line being inspected, on this machine, from nothing
 # make test   everything that CI runs
+# make chaos  the fault list on whole lines, about 25 minutes; make soak: one line for half an hour with random faults
 # make check  style, types, import rules and documentation
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check setup setup-dev system clean
+.PHONY: help demo test chaos soak check setup setup-dev system clean
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 demo: setup
 	$(BIN)/inspector demo
 
 test: system check
 	$(BIN)/python -m pytest
+
+chaos: system setup-dev
+	$(BIN)/python -m tests.chaos $(CHAOS)
+
+soak: system setup-dev
+	$(BIN)/python -m tests.chaos.soak $(SOAK)
 
 check: setup-dev
 	$(BIN)/ruff check .

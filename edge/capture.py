@@ -64,6 +64,7 @@ class Intake:
         self._frame(frame, None, challenge=True)
 
     def _frame(self, frame: Frame, triggered_monotonic_s: float | None, *, challenge: bool) -> None:
+        arrived_monotonic_s = time.monotonic()
         epoch, measures = self._station.snapshot.epoch, Measures.of(frame.image)
         self._put(
             lambda number: part_of_frame(
@@ -71,6 +72,7 @@ class Intake:
                 number=number,
                 epoch=epoch,
                 measures=measures,
+                arrived_monotonic_s=arrived_monotonic_s,
                 deadline_s=self._deadline_s,
                 triggered_monotonic_s=triggered_monotonic_s,
                 challenge=challenge,

@@ -146,8 +146,10 @@ class Inference:
         answers = []
         for part, inspection in zip(batch.parts, inspections, strict=True):
             answer = held(judge(part, inspection, active, now_monotonic_s=done), hold)
+            arrived = part.arrived_monotonic_s or part.captured_monotonic_s
             timings_ms = {
-                "waited": (started - part.captured_monotonic_s) * 1000,
+                "camera": (arrived - part.captured_monotonic_s) * 1000,
+                "waited": (started - arrived) * 1000,
                 "scored": (done - started) * 1000,
                 "batch": float(len(batch.parts)),
             }

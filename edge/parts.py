@@ -20,7 +20,7 @@ class Part:
     `failure` is NONE as long as the part may be scored; a part that failed has no picture any more, so that a long
     jam costs no memory. `epoch` is the state of the station under which the part was seen: it is scored only if
     nothing has changed since (see `state.py`). A `challenge` part is a known one: its verdict never lets it pass.
-    `measures` are those of its picture.
+    `measures` are those of its picture, `arrived_monotonic_s` is when the camera handed it over.
     """
 
     number: int
@@ -37,6 +37,7 @@ class Part:
     reason: str = ""
     challenge: bool = False
     measures: Measures | None = None
+    arrived_monotonic_s: float | None = None
 
     def __post_init__(self) -> None:
         if (self.image is None) == (self.failure is ErrorCode.NONE):
@@ -61,6 +62,7 @@ def part_of_frame(
     triggered_monotonic_s: float | None = None,
     challenge: bool = False,
     measures: Measures | None = None,
+    arrived_monotonic_s: float | None = None,
 ) -> Part:
     """The part that a frame shows; its budget runs from its trigger, or from the exposure if it had none."""
     since_s = frame.captured_monotonic_s if triggered_monotonic_s is None else triggered_monotonic_s
@@ -77,4 +79,5 @@ def part_of_frame(
         image=frame.image,
         challenge=challenge,
         measures=measures,
+        arrived_monotonic_s=arrived_monotonic_s,
     )

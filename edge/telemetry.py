@@ -20,7 +20,7 @@ from inspector.config import TelemetryConfig
 
 log = logging.getLogger(__name__)
 
-STAGES = ("waited", "scored", "committed", "published", "total")
+STAGES = ("camera", "waited", "scored", "committed", "published", "total")
 """From the exposure to the scoring; the batch's scoring; the commit; the handing over to MQTT; from the exposure to that."""
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 KEPT = 1000
@@ -111,7 +111,7 @@ class Telemetry:
     def seen(self, statement: Statement) -> None:
         """A verdict is out; called by the inspection loop."""
         answer = statement.answer
-        for stage in ("waited", "scored"):
+        for stage in ("camera", "waited", "scored"):
             if stage in answer.timings_ms:
                 self._observe[stage](answer.timings_ms[stage] / 1000)
         if answer.err:

@@ -21,8 +21,7 @@ class FaultyCamera:
     def __init__(self, camera: Camera, config: CameraConfig) -> None:
         self.name = camera.name
         self._camera = camera
-        self._seed = config.seed
-        self._faults = config.faults
+        self._config = config
         self._last_image: ImageArray | None = None
 
     @property
@@ -39,7 +38,7 @@ class FaultyCamera:
         frame = self._camera.read(timeout_s)
         if frame is None:
             return None
-        fault = self._fault_of(frame.trigger)
+        fault = fault_of(self._config, frame.trigger)
         if fault == "hang":
             threading.Event().wait()  # as a driver that never comes back: only the end of the process helps
         failures: dict[str, CameraError | None] = {
@@ -63,13 +62,15 @@ class FaultyCamera:
         """As the camera behind it."""
         self._camera.close()
 
-    def _fault_of(self, trigger: int) -> str:
-        chance = random.Random(f"{self._seed}:{trigger}").random()  # noqa: S311 - repeatable, not secret
-        for fault, share in self._faults.items():
-            if chance < share:
-                return fault
-            chance -= share
-        return ""
+
+def fault_of(config: CameraConfig, trigger: int) -> str:
+    """The fault that the part of this trigger meets, or nothing; known without the camera."""
+    chance = random.Random(f"{config.seed}:{trigger}").random()  # noqa: S311 - repeatable, not secret
+    for fault, share in config.faults.items():
+        if chance < share:
+            return fault
+        chance -= share
+    return ""
 
 
 def _bad(frame: Frame, failure: CameraError | None, reason: str) -> BadFrameError:

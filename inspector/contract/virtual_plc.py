@@ -148,6 +148,12 @@ class VirtualPlc:
             self._gate.trigger(trg, time.monotonic())
         return trg
 
+    @property
+    def wanted_rcp(self) -> int | None:
+        """The only product whose parts may pass."""
+        with self._changed:
+            return self._gate.wanted_rcp
+
     def want_recipe(self, rcp: int) -> None:
         """From now on only parts of product `rcp` may pass, without telling the station."""
         with self._changed:

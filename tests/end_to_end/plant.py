@@ -12,12 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -52,8 +53,14 @@ def small_encoder(folder: Path) -> dict[str, Any]:
     return {"name": str(folder / "small.json"), "pretrained": str(weights / "embedded.safetensors"), "threads": 1}
 
 
-def teach(config: Config, kinds: tuple[str, ...], *, active: str | None) -> dict[str, int]:
-    """Make the database, build a recipe of each kind, make one active; gives rcp by kind."""
+def teach(
+    config: Config,
+    kinds: tuple[str, ...],
+    *,
+    active: str | None,
+    draw: Callable[[str, int], list[np.ndarray]] = simulation.draw_references,
+) -> dict[str, int]:
+    """Make the database, build a recipe of each kind from its pictures, make one active; gives rcp by kind."""
     from datetime import UTC, datetime
 
     engine.upgrade(config.database_url)
@@ -65,7 +72,7 @@ def teach(config: Config, kinds: tuple[str, ...], *, active: str | None) -> dict
     try:
         station_id: int = writer.call(lambda session: stations.ensure_station(session, STATION).id)
         for kind in kinds:
-            pictures = [(f"{n}.png", image) for n, image in enumerate(simulation.draw_references(kind, REFERENCES))]
+            pictures = [(f"{n}.png", image) for n, image in enumerate(draw(kind, REFERENCES))]
 
             def ask(session: Any, kind: str = kind, pictures: Any = pictures) -> tuple[int, int]:
                 recipe = products.request_recipe(
@@ -105,6 +112,7 @@ class Line:
     taught: dict[str, int]
     values: dict[str, Any]
     recorder: Witness
+    environment: dict[str, str] = field(default_factory=dict)
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -127,12 +135,19 @@ class Line:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start a worker; its log is appended to `worker.log`."""
-        with (self.folder / "worker.log").open("ab") as log:
-            command = [sys.executable, "-m", "edge", "--config", str(self.config_path)]
-            environment = {key: value for key, value in os.environ.items() if key != "INSPECTOR_DATA_DIR"}
-            worker = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        worker = self._run("edge")
         self.workers.append(worker)
         return worker
+
+    def supervise(self) -> subprocess.Popen[bytes]:
+        """Start worker and supervisor as a person does, with `inspector run`; the caller ends it."""
+        return self._run("inspector", "run")
+
+    def _run(self, *program: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", *program, "--config", str(self.config_path)]
+        environment = {key: value for key, value in os.environ.items() if key != "INSPECTOR_DATA_DIR"}
+        with (self.folder / "worker.log").open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, env=environment | self.environment)
 
     def stop(self, worker: subprocess.Popen[bytes], timeout_s: float = 30.0) -> int:
         """End a worker in good order; gives its exit code."""
@@ -158,6 +173,16 @@ class Line:
         """What the worker last said of itself."""
         with self.store() as store, store.read() as session:
             return stations.get_station(session, 1).status
+
+    @property
+    def worker_pid(self) -> int:
+        """Process of the worker, as its station's row tells it."""
+        return int(self.status().get("pid", 0))
+
+    def boot(self) -> int:
+        """How often the worker has been started."""
+        with self.store() as store, store.read() as session:
+            return stations.get_station(session, 1).boot
 
     def outbox_size(self) -> int:
         from inspector.store import queries
@@ -243,20 +268,28 @@ def taught_line(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
 @pytest.fixture
 def line(taught_line: tuple[Path, dict[str, int]], tmp_path: Path) -> Iterator[Line]:
     """A line with the products flange (active) and gear, and a simulated camera that waits for the PLC."""
-    template, taught = taught_line
-    shutil.copytree(template, tmp_path / "data")
-    broker = TestBroker(KINDS[0], tmp_path / "broker")
+    with made_line(*taught_line, tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def made_line(template: Path, taught: dict[str, int], folder: Path) -> Iterator[Line]:
+    """A line in `folder`, with a copy of what was taught in `template`."""
+    shutil.copytree(template, folder / "data")
+    broker = TestBroker(KINDS[0], folder / "broker")
     values: dict[str, Any] = {
-        "data_dir": str(tmp_path / "data"),
-        "encoder": small_encoder(tmp_path),
+        "data_dir": str(folder / "data"),
+        "encoder": small_encoder(folder),
         "cameras": [{"name": "line", "kind": "simulated", "trigger": "mqtt", "defect_rate": 0.3}],
         "batching": {"deadline_ms": 4000, "queue_size": 64},
         "mqtt": {"port": broker.port, "prefix": PREFIX, "heartbeat_ms": 300},
         "images": {"save": "none"},
     }
-    made = Line(tmp_path, broker, taught, values, Witness(broker.port, client_id="recorder"))
-    yield made
-    made.close()
+    made = Line(folder, broker, dict(taught), values, Witness(broker.port, client_id="recorder"))
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def results(witness: Witness, topic: str) -> list[Result]:

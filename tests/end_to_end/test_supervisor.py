@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 
 from inspector.contract.codes import ErrorCode
-from inspector.store import stations
 from inspector.types import Verdict
 from tests.brokers import wait_until
 from tests.end_to_end.plant import START_S, Belt, Line
@@ -20,25 +19,11 @@ from tests.end_to_end.plant import START_S, Belt, Line
 def supervisor(line: Line) -> Iterator[subprocess.Popen[bytes]]:
     """`inspector run` as a person starts it."""
     line.values["supervisor"] = {"hung_s": 2.0}
-    with (line.folder / "worker.log").open("ab") as log:
-        command = [sys.executable, "-m", "inspector", "run", "--config", str(line.config_path)]
-        environment = {key: value for key, value in os.environ.items() if key != "INSPECTOR_DATA_DIR"}
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    process = line.supervise()
     yield process
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-
-
-def worker_pid(line: Line) -> int:
-    """Process of the worker, as its station's row tells it."""
-    with line.store() as store, store.write() as session:
-        return int(stations.ensure_station(session, "station1").status.get("pid", 0))
-
-
-def boot(line: Line) -> int:
-    with line.store() as store, store.write() as session:
-        return stations.ensure_station(session, "station1").boot
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
@@ -49,8 +34,8 @@ def test_a_worker_that_is_killed_or_frozen_is_replaced_and_each_part_has_one_ver
         wait_until(lambda: plc.is_ready, START_S)
         with Belt(plc, "flange", 0.08) as belt:
             wait_until(lambda: len(line.rows()) > 10, 30)
-            os.kill(worker_pid(line), fault)
-            wait_until(lambda: boot(line) == 2 and plc.is_ready, START_S)
+            os.kill(line.worker_pid, fault)
+            wait_until(lambda: line.boot() == 2 and plc.is_ready, START_S)
             belt.wait_for(15)
         plc.wait_decided()
         supervisor.send_signal(signal.SIGTERM)
@@ -66,7 +51,7 @@ def test_a_worker_that_is_killed_or_frozen_is_replaced_and_each_part_has_one_ver
 def test_a_worker_does_not_outlive_its_supervisor(line: Line, supervisor: subprocess.Popen[bytes]) -> None:
     with line.plc("flange") as plc:
         wait_until(lambda: plc.is_ready, START_S)
-    pid = worker_pid(line)
+    pid = line.worker_pid
     supervisor.kill()
     supervisor.wait()
     wait_until(lambda: not _lives(pid), 30)

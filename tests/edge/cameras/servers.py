@@ -35,6 +35,12 @@ class SoftwareGigeCamera:
         )
         wait_until(lambda: gvcp.answers(GIGE_ADDRESS))
 
+    @property
+    def pid(self) -> int:
+        """Of the program that is the camera; it must be plugged in."""
+        assert self._process is not None
+        return self._process.pid
+
     def unplug(self) -> None:
         if self._process is not None:
             self._process.kill()
