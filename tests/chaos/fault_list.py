@@ -80,4 +80,4 @@ def _time_and_load(swaps: int) -> list[Fault]:
 
 def _kills(kills: int) -> Fault:
     return Fault("random kills", f"kill -9 of the worker at {kills} random moments", faults.random_kills(kills), hold_s=1.0,
-                 supervised=False)  # fmt: skip
+                 stops=False, supervised=False)  # fmt: skip

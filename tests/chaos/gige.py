@@ -34,18 +34,20 @@ class GigeLine:
         line.values["cameras"] = [
             {"name": "line", "kind": "genicam", "trigger": "mqtt", "source": GIGE_ADDRESS, "timeout_s": 1.0}
         ]
-        line.taught |= teach(line.config, (KIND,), active=KIND, draw=lambda _, count: self._pictures(line, count))
+        line.taught |= teach(line.config, (KIND,), active=KIND, draw=lambda *_: self._pictures(line))
 
-    def _pictures(self, line: Line, count: int) -> list[np.ndarray]:
+    def _pictures(self, line: Line) -> list[np.ndarray]:
+        """The pattern moves by a step a picture and is back after 255: references from all of its way."""
         triggers = TriggerQueue()
         camera = make_camera(line.config.cameras[0], triggers, clock=Clock())
         camera.open()
         pictures: list[np.ndarray] = []
         try:
-            while len(pictures) < count:
-                triggers.put(len(pictures) + 1)
+            for number in range(255):
+                triggers.put(number + 1)
                 frame = camera.read(5.0)
-                pictures += [] if frame is None else [frame.image]
+                if frame is not None and number % 16 == 0:
+                    pictures.append(frame.image)
         except CameraError as error:
             raise UnavailableError(f"the software camera gives no pictures: {error}") from error
         finally:

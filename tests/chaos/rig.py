@@ -171,7 +171,6 @@ def count(plant: Plant, lost_with_the_file: bool = False) -> Count:
     triggers = Counter(trg for trg, _, _ in plant.belt.triggered)
     kinds = {trg: kind for trg, kind, _ in plant.belt.triggered}
     accepted = [decision for _, decision in plant.decisions if decision.accepted]
-    seed = plant.line.config.cameras[0].seed
     recipes = _recipes(plant.line)
     proofs = _published(plant.line) if lost_with_the_file else {}
     bad = [
@@ -180,15 +179,14 @@ def count(plant: Plant, lost_with_the_file: bool = False) -> Count:
         if _met_fault(plant.line, one.trg)
         or (recipes.get(_recipe_of(one, by_trigger)) or proofs.get(_identity(one))) != plant.line.taught[kinds[one.trg]]
     ]
-    simulated = plant.line.config.cameras[0].kind == "simulated"
-    escapes = sum(simulation.truth(seed, one.trg, DEFECT_RATE) is not None for one in accepted) if simulated else 0
+    escapes = [one for one in accepted if one not in bad and _is_defective(plant.line, one.trg)]
     return Count(
         parts=sum(triggers.values()),
         accepted=len(accepted),
         lost=sum(max(0, due - len(by_trigger.get(trg, []))) for trg, due in triggers.items()),
         doubled=sum(max(0, len(by_trigger.get(trg, [])) - due) for trg, due in triggers.items()),
         bad_accepted=len(bad),
-        escapes=escapes - sum(simulated and one in bad for one in accepted),
+        escapes=len(escapes),
     )
 
 
@@ -200,6 +198,12 @@ def _recipe_of(decision: Decision, rows: dict[int, list[InspectionRow]]) -> int 
             scored = row.score is not None and math.isfinite(row.score) and row.score <= (row.threshold or 0.0)
             return row.recipe_id if row.verdict == Verdict.OK and row.err == 0 and scored else None
     return None
+
+
+def _is_defective(line: Line, trg: int) -> bool:
+    """The truth of a drawn part; parts before a real camera are all good."""
+    camera = line.config.cameras[0]
+    return camera.kind == "simulated" and simulation.truth(camera.seed, trg, camera.defect_rate) is not None
 
 
 def _met_fault(line: Line, trg: int) -> bool:
@@ -247,6 +251,7 @@ def plant(
         line.values["cameras"][0]["defect_rate"] = DEFECT_RATE
         line.values["mqtt"]["heartbeat_ms"] = 1000
         line.values["supervisor"] = {"hung_s": 5.0}
+        line.values["batching"] = {"deadline_ms": 1000, "queue_size": 32}
         line.values |= values or {}
         if prepare is not None:
             prepare(line, after)

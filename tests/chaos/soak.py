@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,11 +32,13 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Sample:
-    """One look from outside: seconds since the start, worker's process, memory, write-ahead log, data folder."""
+    """One look from outside: seconds since the start, worker's process, its memory with and without what is mapped from
+    files (libraries), write-ahead log, data folder."""
 
     at_s: float
     pid: int
     rss_mib: float
+    own_mib: float
     wal_mib: float
     data_mib: float
 
@@ -70,12 +73,22 @@ def sample(line: Plant, started_s: float) -> Sample | None:
     with suppress(OSError, InspectorError, StopIteration):
         pid = line.line.worker_pid
         text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-        rss_kib = int(next(row for row in text.splitlines() if row.startswith("VmRSS")).split()[1])
+        rss_kib, own_kib = (
+            int(next(row for row in text.splitlines() if row.startswith(name)).split()[1])
+            for name in ("VmRSS", "RssAnon")
+        )
         folder = Path(line.line.values["data_dir"])
         wal = folder / "inspector.db-wal"
         sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
         at_s = time.monotonic() - started_s
-        return Sample(at_s, pid, rss_kib / 1024, wal.stat().st_size / MIB if wal.exists() else 0.0, sum(sizes) / MIB)
+        return Sample(
+            at_s,
+            pid,
+            rss_kib / 1024,
+            own_kib / 1024,
+            wal.stat().st_size / MIB if wal.exists() else 0.0,
+            sum(sizes) / MIB,
+        )
     return None
 
 
@@ -101,9 +114,7 @@ def soak(line: Plant, minutes: float, every_s: float, chance: random.Random) -> 
             fault.mend(line)
         line.wait_accepted(1, since_s=time.monotonic(), timeout_s=120)
         next_s = time.monotonic() + chance.uniform(0.5, 1.5) * every_s
-        say(
-            f"{(time.monotonic() - started_s) / 60:5.1f} min: {fault.name}; accepted {len(line.decisions)} decisions so far"
-        )
+        say(f"{(time.monotonic() - started_s) / 60:5.1f} min: {fault.name}; {len(line.decisions)} parts so far")
     return samples, struck
 
 
@@ -113,13 +124,14 @@ def memory(samples: list[Sample]) -> dict[str, float]:
     longest = max(by_pid.values(), key=len)
     settled = [one for one in longest if one.at_s > longest[0].at_s + 60] or longest
     hours = np.array([one.at_s for one in settled]) / 3600
-    mib = np.array([one.rss_mib for one in settled])
+    mib = np.array([one.own_mib for one in settled])
     half = len(settled) // 2
     return {
         "hours": float(hours[-1] - hours[0]),
         "first_mib": float(mib[0]),
         "last_mib": float(mib[-1]),
         "max_mib": float(mib.max()),
+        "max_with_libraries_mib": max(one.rss_mib for one in settled),
         "slope_mib_h": float(np.polyfit(hours, mib, 1)[0]) if len(settled) > 2 else float("nan"),
         "slope_second_half_mib_h": float(np.polyfit(hours[half:], mib[half:], 1)[0]) if half > 2 else float("nan"),
     }
@@ -158,15 +170,19 @@ def main() -> None:
     parser.add_argument(
         "--every", type=float, default=45.0, help="seconds between two faults, on average; 0 = no faults"
     )
+    parser.add_argument(
+        "--coarse", action="store_true", help="the embedded tower on 8x8 patches, for a machine that is busy"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.CRITICAL)
     every_s = arguments.every or float("inf")
-    values = {"images": {"save": "all", "max_saved": 2000}}
+    values: dict[str, Any] = {"images": {"save": "all", "max_saved": 2000}}
     with tempfile.TemporaryDirectory(prefix="inspector-soak-") as folder:
-        products = taught(Path(folder) / "data", EncoderConfig(threads=1))
-        values["encoder"] = {"threads": 1}
+        whole = None if arguments.coarse else EncoderConfig(threads=1)
+        products = taught(Path(folder) / "data", whole)
+        values |= {} if whole is None else {"encoder": {"threads": 1}}
         with plant(products, values, period_s=1 / arguments.rate, prepare=faults.own_clock) as line:
             samples, struck = soak(line, arguments.minutes, every_s, random.Random(arguments.seed))
             wait_until(lambda: line.plc.is_ready, 120)
