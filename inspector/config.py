@@ -166,6 +166,11 @@ class BrokerConfig(Section):
     keepalive_s: Annotated[int, Field(ge=1, le=60)] = Field(5, description="MQTT keep-alive")
 
     @property
+    def uses_tls(self) -> bool:
+        """Whether the connection is encrypted: switched on, or implied by a certificate."""
+        return self.tls or self.ca_file is not None or self.cert_file is not None
+
+    @property
     def unacknowledged_ms(self) -> int:
         """A connection whose bytes stay unacknowledged for so long is cut."""
         return self.keepalive_s * 1000
