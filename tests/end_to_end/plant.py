@@ -123,8 +123,9 @@ class Line:
 
     @property
     def config_path(self) -> Path:
-        path = self.folder / "line.yaml"
-        path.write_text(yaml.safe_dump(self.values))
+        path, text = self.folder / "line.yaml", yaml.safe_dump(self.values)
+        if not path.exists() or path.read_text() != text:  # a supervisor may be reading it
+            path.write_text(text)
         return path
 
     @property
