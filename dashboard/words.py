@@ -75,6 +75,7 @@ ERRORS: dict[ErrorCode, str] = {
     ErrorCode.DISK_LOW: "the disk is nearly full: pictures are removed",
     ErrorCode.HOUSEKEEPING: "backups or clean-up do not work",
     ErrorCode.INTERNAL: "a fault of the program",
+    ErrorCode.CONFIGURATION: "the configuration is wrong: no part is inspected",
 }
 
 ANSWERS: dict[AckCode, str] = {

@@ -1,26 +1,26 @@
 """`python -m edge [--config F]`: the worker of one station, until Ctrl-C, SIGTERM or the end of its sources.
 
 Exit code 0 after a clean stop, else that of the error (see `inspector.errors`), which is told in one sentence. What can
-be refused without the encoder (configuration, station, database) is refused before torch is loaded.
+be refused without the encoder (station, database) is refused before torch is loaded; a wrong configuration is a safe state.
 """
 
 import argparse
+import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from edge.logs import set_up_logging
-from inspector.config import Config, load_config
-from inspector.errors import InspectorError, StationError
+from edge.progress import VARIABLE
+from edge.safe_state import sound_config
+from edge.station_lock import only_worker
+from inspector.config import Config
+from inspector.errors import InspectorError
+from inspector.salvage import load_sound
 from inspector.store import engine
 from inspector.store.healing import heal
-from inspector.store.stations import station_lock_path
 
 
 def main() -> None:
@@ -32,34 +32,16 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     try:
-        config = load_config(arguments.config)
-        set_up_logging(config.logging)
-        with only_worker(config):
-            _run(config, stopping)
+        # A supervisor speaks for a station whose configuration is wrong; a worker alone has to do it itself.
+        supervised = VARIABLE in os.environ
+        config = load_sound(arguments.config) if supervised else sound_config(arguments.config, stopping)
+        if config is not None:
+            set_up_logging(config.logging)
+            with only_worker(config.data_path, config.station.name):
+                _run(config, stopping)
     except InspectorError as error:
         sys.stderr.write(f"inspector run: {error}\n")
         sys.exit(error.exit_code)
-
-
-@contextmanager
-def only_worker(config: Config) -> Iterator[None]:
-    """Hold the station's lock. Raises StationError if another worker has it."""
-    path = station_lock_path(config.data_path, config.station.name)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise StationError(
-            f"another worker runs station {config.station.name} (it holds {path}); stop it, or give this one another "
-            "station.name"
-        ) from error
-    except OSError as error:
-        raise StationError(f"{path}: the station's lock cannot be made: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _run(config: Config, stopping: threading.Event) -> None:

@@ -23,7 +23,7 @@ def log_file(config: LoggingConfig, suffix: str = "") -> Path | None:
 
 
 def set_up_logging(config: LoggingConfig, suffix: str = "") -> None:
-    """Make the root logger write by the configuration.
+    """Make the root logger write by the configuration, instead of by one before.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -37,6 +37,6 @@ def set_up_logging(config: LoggingConfig, suffix: str = "") -> None:
             handlers.append(RotatingFileHandler(path, maxBytes=size, backupCount=config.backups, encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"logging.file: {path} cannot be written: {error.strerror}") from error
-    logging.basicConfig(level=config.level, format=LOG_FORMAT, handlers=handlers)
+    logging.basicConfig(level=config.level, format=LOG_FORMAT, handlers=handlers, force=True)
     for library in QUIET:
         logging.getLogger(library).setLevel(logging.WARNING)

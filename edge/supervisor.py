@@ -4,6 +4,7 @@ The supervisor watches the worker's progress, not its life: the worker says "bea
 comes by. A worker that ends or falls silent is ended, started again with growing pauses, and after five failures in ten
 minutes the circuit opens: an alarm for the PLC, and one try every five minutes. It imports neither torch nor the
 worker, so that what kills the worker does not kill it. The parts in flight are answered by the next worker (`inflight.py`).
+Before each start it reads the configuration; while that is wrong it speaks for the station itself (`safe_state.py`).
 """
 
 import argparse
@@ -16,16 +17,15 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
 from filelock import FileLock, Timeout
 
-from edge.logs import set_up_logging
 from edge.notify import notify
 from edge.progress import VARIABLE
+from edge.safe_state import sound_config
 from edge.supervision import Breaker, Progress, Restart
-from inspector.config import Config, load_config
+from inspector.config import Config
 from inspector.contract.codes import ErrorCode
 from inspector.errors import InspectorError, StationError
 from inspector.store import engine, stations
@@ -34,21 +34,22 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.2
 STOP_LIMIT_S = 30.0
+LOG_SUFFIX = "-supervisor"
 
 
 class Supervisor:
-    """One worker at a time. `run` returns the exit code once it is stopped, or the worker came to its end."""
+    """One worker at a time. `run` returns the exit code once it is stopped, or the worker came to its end.
 
-    def __init__(self, config: Config, arguments: list[str]) -> None:
+    `path` is the configuration file that `config` was read from; it is read again before each start. `stopping` ends it.
+    """
+
+    def __init__(self, config: Config, path: Path | None, stopping: threading.Event) -> None:
         self._config = config
-        self._command = [sys.executable, "-m", "edge", *arguments]
+        self._path = path
+        self._command = [sys.executable, "-m", "edge", *(["--config", str(path)] if path else [])]
         self._breaker = Breaker()
-        self._stopping = threading.Event()
+        self._stopping = stopping
         self.restarts = 0
-
-    def stop(self, *_: int | FrameType | None) -> None:
-        """End the worker in good order; also the handler of SIGTERM and SIGINT."""
-        self._stopping.set()
 
     def run(self) -> int:
         """Start workers until one ends as it should.
@@ -57,7 +58,7 @@ class Supervisor:
         """
         ever_ready = False
         while True:
-            code, ready = self._one()
+            code, ready = self._next()
             ever_ready = ever_ready or ready
             if self._stopping.is_set() or code == 0:
                 return code
@@ -68,6 +69,19 @@ class Supervisor:
             self._tell(code, restart)
             if self._stopping.wait(restart.pause_s):
                 return 0
+
+    def _next(self) -> tuple[int, bool]:
+        """Wait for a configuration that is right, and run a worker with it."""
+        try:
+            config = sound_config(self._path, self._stopping, log_suffix=LOG_SUFFIX, alive=waits_for_a_person)
+        except InspectorError as error:
+            log.error("%s", error)
+            return error.exit_code, False
+        if config is None:
+            return 0, False
+        self._config = config
+        notify("STATUS=a worker runs")
+        return self._one()
 
     def _one(self) -> tuple[int, bool]:
         """One worker from its start to its end: its exit code, and whether it was ever ready."""
@@ -150,21 +164,27 @@ def _listen(pipe: IO[bytes] | None, progress: Progress) -> None:
         return
 
 
+def waits_for_a_person() -> None:
+    """Tell systemd that the station is alive, and what it waits for: it would end a service that says nothing."""
+    notify("READY=1", "WATCHDOG=1", "STATUS=safe state: the configuration is wrong, see the log")
+
+
 def main() -> None:
     """Run the supervisor; faults become one sentence and an exit code."""
     parser = argparse.ArgumentParser(prog="inspector run", description="The edge worker of one station, supervised.")
     parser.add_argument("--config", type=Path, help="configuration file (YAML)")
     arguments = parser.parse_args()
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
     try:
-        config = load_config(arguments.config)
-        set_up_logging(config.logging, "-supervisor")
+        config = sound_config(arguments.config, stopping, log_suffix=LOG_SUFFIX, alive=waits_for_a_person)
+        if config is None:
+            sys.exit(0)
         path = config.data_path / f"{config.station.name}.supervisor.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path).acquire(blocking=False):
-            supervisor = Supervisor(config, ["--config", str(arguments.config)] if arguments.config else [])
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, supervisor.stop)
-            code = supervisor.run()
+            code = Supervisor(config, arguments.config, stopping).run()
     except Timeout:
         error = StationError("another supervisor runs this station; stop it, or give this one another station.name")
         sys.stderr.write(f"inspector run: {error}\n")

@@ -166,6 +166,11 @@ class BrokerConfig(Section):
     keepalive_s: Annotated[int, Field(ge=1, le=60)] = Field(5, description="MQTT keep-alive")
 
     @property
+    def uses_tls(self) -> bool:
+        """Whether the connection is encrypted: switched on, or implied by a certificate."""
+        return self.tls or self.ca_file is not None or self.cert_file is not None
+
+    @property
     def unacknowledged_ms(self) -> int:
         """A connection whose bytes stay unacknowledged for so long is cut."""
         return self.keepalive_s * 1000
@@ -359,27 +364,30 @@ def load_config(path: Path | None) -> Config:
     """
     if path is None:
         return Config()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}. Give the path of a YAML file with --config.") from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    node, values = read_document(path)
     if values is None:
         return Config()
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected sections like 'mqtt:', but the file holds a {type(values).__name__}")
-    _refuse_repeated_keys(path, node)
+    refuse_repeated_keys(path, node)
     try:
-        return _resolve_paths(Config.model_validate(values), path.absolute().parent)
+        return resolve_paths(Config.model_validate(values), path.absolute().parent)
     except ValidationError as error:
         raise ConfigError(_explain(path, node, error)) from error
 
 
-def _resolve_paths(config: Config, folder: Path) -> Config:
+def read_document(path: Path) -> tuple[yaml.Node | None, Any]:
+    """The nodes of a file, which know their lines, and its values, unchecked; ConfigError if it is no YAML."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}. Give the path of a YAML file with --config.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+
+
+def resolve_paths(config: Config, folder: Path) -> Config:
     """Make relative paths of a file count from that file's folder."""
 
     def absolute(value: Path | None) -> Path | None:
@@ -412,7 +420,7 @@ def _resolve_camera(camera: CameraConfig, folder: Path) -> CameraConfig:
     return camera.model_copy(update=found)
 
 
-def _refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:
+def refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:
     """YAML lets the last of two equal keys win in silence; a line must not run on the wrong one."""
     if isinstance(node, yaml.MappingNode):
         seen: dict[Any, int] = {}
@@ -421,10 +429,10 @@ def _refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:
             if key.value in seen:
                 raise ConfigError(f"{path}:{line}: key {key.value!r} is set twice (first in line {seen[key.value]})")
             seen[key.value] = line
-            _refuse_repeated_keys(path, value)
+            refuse_repeated_keys(path, value)
     elif isinstance(node, yaml.SequenceNode):
         for child in node.value:
-            _refuse_repeated_keys(path, child)
+            refuse_repeated_keys(path, child)
 
 
 def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
@@ -432,7 +440,7 @@ def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
     lines = []
     for fault in error.errors():
         keys = [part for part in fault["loc"] if not (isinstance(part, str) and part.startswith("constrained"))]
-        where = f"{path}:{_line_of(node, keys)}"
+        where = f"{path}:{line_of(node, keys)}"
         name = ".".join(str(key) for key in keys) or "file"
         if fault["type"] == "extra_forbidden":
             known = ", ".join(_known_keys(keys[:-1]))
@@ -443,7 +451,7 @@ def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
     return "\n".join(lines)
 
 
-def _line_of(node: yaml.Node | None, keys: list[Any]) -> int:
+def line_of(node: yaml.Node | None, keys: list[Any]) -> int:
     """Line of the deepest key of `keys` that stands in the file."""
     line = 1 if node is None else node.start_mark.line + 1
     for key in keys:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from inspector.config import BrokerConfig
 from inspector.contract.broker import BrokerKind, BrokerProcess, find_mosquitto, start_broker
 from tests.asyncapi_judge import JUDGE, Emission
 
@@ -59,7 +60,9 @@ class Witness:
     injected: ClassVar[set[tuple[str, bytes]]] = set()
     """What tests published as a third party; it need not be a message of the contract."""
 
-    def __init__(self, port: int, topic: str = "#", *, client_id: str = "witness") -> None:
+    def __init__(
+        self, port: int, topic: str = "#", *, client_id: str = "witness", login: BrokerConfig | None = None
+    ) -> None:
         self.messages: list[tuple[str, bytes, bool, float]] = []
         self.subscriptions = 0
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id)
@@ -67,6 +70,12 @@ class Witness:
         self._client.on_connect = lambda client, *_: client.subscribe(topic, 1)
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
+        if login is not None and login.username is not None:
+            self._client.username_pw_set(login.username, (login.password_file or Path(os.devnull)).read_text().strip())
+        if login is not None and login.tls:
+            self._client.tls_set(
+                *(str(path) if path else None for path in (login.ca_file, login.cert_file, login.key_file))
+            )
         self._client.connect("127.0.0.1", port, 5)
         self._client.loop_start()
         wait_until(lambda: self.subscriptions)

@@ -8,14 +8,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import typer
 
 from inspector.commands.options import ConfigOption, JsonOption
 from inspector.config import Config, load_config
-from inspector.errors import InspectorError
+from inspector.errors import InspectorError, StationError
 
 MIN_PYTHON = (3, 11)
 DISK_WARN_BYTES = 5 * 10**9
@@ -95,11 +96,34 @@ def _check_encoder(config: Config) -> Finding:
     )
 
 
+def _worker_status(config: Config) -> Mapping[str, Any] | None:
+    """What the running worker says of itself; None if none runs.
+
+    A login that is in use is not tried: a broker that ties the client id to it would end the worker's connection.
+    """
+    from inspector.commands.worker import require_worker
+    from inspector.store import engine, stations
+
+    try:
+        require_worker(config)
+    except StationError:
+        return None
+    store = engine.open_store(config.database_url)
+    try:
+        with store.read() as session:
+            return stations.find_status(session, config.station.name)
+    finally:
+        store.close()
+
+
 def _check_broker(config: Config) -> Finding:
     from inspector.contract.broker import probe_broker
 
     where = f"{config.mqtt.host}:{config.mqtt.port}"
-    answer = probe_broker(config.mqtt)
+    if (status := _worker_status(config)) is not None:
+        answer = None if status.get("broker_connected") else str(status.get("broker_problem", "not connected"))
+    else:
+        answer = probe_broker(config.mqtt)
     if answer is None:
         return Finding("broker", "OK", f"{where} accepts the station's login")
     return Finding(
@@ -114,7 +138,10 @@ def _check_sparkplug(config: Config) -> Finding:
     if not sparkplug.enabled:
         return Finding("sparkplug", "OK", "switched off")
     where = f"{sparkplug.host}:{sparkplug.port}"
-    answer = probe_broker(sparkplug)
+    if (status := _worker_status(config)) is not None:
+        answer = (status.get("sparkplug") or {}).get("problem") or None
+    else:
+        answer = probe_broker(sparkplug)
     if answer is None:
         return Finding("sparkplug", "OK", f"{where} accepts the edge node's login")
     advice = "verdicts do not depend on it; set sparkplug.host, sparkplug.port and the login, or switch it off"

@@ -23,11 +23,11 @@ def run(
 ) -> None:
     """Run the edge worker of this station until it is stopped (Ctrl-C or SIGTERM).
 
-    A supervisor starts the worker again when it ends by a fault or makes no progress any more.
+    A supervisor starts the worker again when it ends by a fault or makes no progress any more. While the configuration is
+    wrong the PLC is told so and nothing is inspected; the station starts once the file is right.
 
     Example: `inspector run --config line1.yaml`
     """
-    load_config(config)
     _become("edge.supervisor" if supervised else "edge", *(["--config", str(config)] if config else []))
 
 

@@ -37,6 +37,7 @@ class ErrorCode(IntEnum):
     DISK_LOW = 802
     HOUSEKEEPING = 803
     INTERNAL = 900
+    CONFIGURATION = 901
 
 
 class AckCode(IntEnum):

@@ -179,7 +179,7 @@ class Session:
         self._wait_for(self._answered, MQTT5_ANSWER_TIMEOUT_S if v5 else ANSWER_TIMEOUT_S)
         reason = self._reason
         if reason is None:
-            raise ProtocolRefusedError("no answer to the connection request")
+            raise ProtocolRefusedError(f"no answer to the connection request{self._certificate_advice}")
         if reason.getName() == "Unsupported protocol version":
             raise ProtocolRefusedError(f"refused: {reason}")
         if reason.is_failure:
@@ -232,6 +232,15 @@ class Session:
             self.abort("closed")
         self._client.loop_stop()
 
+    @property
+    def _certificate_advice(self) -> str:
+        """With TLS 1.3 a broker that refuses our certificate, or misses one, just hangs up."""
+        if not self._config.uses_tls:
+            return ""
+        section, own = self._config.section, self._config.cert_file
+        what = f"take the certificate {own}" if own else "let anyone in without a certificate"
+        return f"; the broker may not {what}: check {section}.cert_file, its date and its authority"
+
     def _make_client(self) -> _WatchedClient:
         config, will = self._config, self._identity.will
         client = _WatchedClient(self._identity.client_id, self.protocol, self._on_end)
@@ -239,7 +248,7 @@ class Session:
         client.max_inflight_messages_set(0)  # 0: no queue inside paho, where a verdict could grow old
         if config.username is not None:
             client.username_pw_set(config.username, _read_password(config))
-        if config.tls or config.ca_file or config.cert_file:
+        if config.uses_tls:
             ca_file, cert_file, key_file = (
                 str(path) if path else None for path in (config.ca_file, config.cert_file, config.key_file)
             )

@@ -36,6 +36,12 @@ def get_station(session: Session, station_id: int) -> Station:
     return station
 
 
+def find_status(session: Session, name: str) -> dict[str, Any]:
+    """What the worker of that station last said of itself; empty before it ever did."""
+    station = session.scalar(select(Station).where(Station.name == name))
+    return {} if station is None else dict(station.status)
+
+
 def next_boot(session: Session, station_id: int, known: int = 0) -> int:
     """Count the boot on: u16, after 65535 comes 1.
 

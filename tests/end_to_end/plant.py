@@ -36,6 +36,7 @@ from inspector.store.engine import Store
 from inspector.store.schema import InspectionRow
 from inspector.store.writer import StoreWriter
 from tests.brokers import KINDS, TestBroker, Witness, wait_until
+from tests.secured import SecuredBroker
 
 STATION = "station1"
 START_S = 60.0
@@ -108,12 +109,13 @@ class Line:
     """
 
     folder: Path
-    broker: TestBroker
+    broker: TestBroker | SecuredBroker
     taught: dict[str, int]
     values: dict[str, Any]
     recorder: Witness
     environment: dict[str, str] = field(default_factory=dict)
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    prefix: str = PREFIX
 
     @property
     def config(self) -> Config:
@@ -121,13 +123,14 @@ class Line:
 
     @property
     def config_path(self) -> Path:
-        path = self.folder / "line.yaml"
-        path.write_text(yaml.safe_dump(self.values))
+        path, text = self.folder / "line.yaml", yaml.safe_dump(self.values)
+        if not path.exists() or path.read_text() != text:  # a supervisor may be reading it
+            path.write_text(text)
         return path
 
     @property
     def topics(self) -> Topics:
-        return Topics(PREFIX)
+        return Topics(self.prefix)
 
     @property
     def log(self) -> str:

@@ -166,14 +166,9 @@ def test_a_database_of_a_newer_version_is_refused(line: Line) -> None:
     _says(line, 4, "newer")
 
 
-def test_a_wrong_configuration_never_scores(line: Line) -> None:
-    line.values["batching"]["max_bach"] = 3
-    _says(line, 2, "max_bach")
-
-
-def test_an_encoder_that_is_not_there_is_told_in_a_sentence(line: Line, tmp_path: Path) -> None:
-    line.values["encoder"]["pretrained"] = str(tmp_path / "missing.safetensors")
-    _says(line, 3, "missing.safetensors")
+def test_without_settings_of_the_broker_a_wrong_configuration_ends_in_one_sentence(line: Line) -> None:
+    line.values["mqtt"]["prot"] = 3
+    _says(line, 2, "mqtt.prot")
 
 
 def test_ctrl_c_while_the_worker_starts_ends_it_without_a_traceback(line: Line) -> None:
