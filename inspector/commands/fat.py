@@ -1,6 +1,7 @@
 """`inspector fat`: the interface acceptance test of the PLC, on the virtual one or on a real one."""
 
 import json
+import logging
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -59,18 +60,15 @@ def fat(
     """Interface acceptance test: play a station that goes wrong, and see that the PLC accepts no bad part.
 
     A real PLC must trigger parts by cmd/trigger and answer each on disp; no worker may run below the same prefix, and no
-    product may lie on the line: the PLC accepts parts that nobody has looked at.
-
-    Exit code 1 if a fault failed, or if the PLC gave no answer.
+    product may lie on the line: the PLC accepts parts that nobody has looked at. Exit code 1: a fault failed, or no answer.
 
     Example: `inspector fat --plc real --host 10.0.0.5 --prefix plant/line4 --rcp 3 --out fat.html`
     """
     where = {"host": host, "port": port, "prefix": prefix}
     opponent: Opponent
     if plc is PlcChoice.REAL:
-        opponent = RealOpponent(
-            _plant(config, where), timeout_s=timeout_s, first_part_s=wait_s, client_id=plc_client_id
-        )
+        plant = _plant(config, where)
+        opponent = RealOpponent(plant, timeout_s=timeout_s, first_part_s=wait_s, client_id=plc_client_id)
     elif plc_client_id or any(where.values()):
         raise UsageError("--host, --port, --prefix and --plc-client-id are for a real PLC; add --plc real")
     else:
@@ -95,11 +93,16 @@ def _plant(config: Path | None, where: dict[str, str | int | None]) -> MqttConfi
 
 
 def _run(opponent: Opponent, rcp: int, faults: list[Fault], out: Path | None) -> FatResult:
-    if out is not None:
-        _write(out, "")  # a report that cannot be written is told before the test, not after it
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise UsageError(f"{out}: cannot be written: no such folder")  # told before the test, not after it
+    logging.getLogger("inspector.contract").setLevel(logging.ERROR)  # connections are cut on purpose
     result = run(opponent, rcp=rcp, faults=faults, say=_Progress(len(faults)))
     if out is not None:
-        _write(out, report.write_html(result, datetime.now(UTC).astimezone().tzinfo or UTC))
+        text = report.write_html(result, datetime.now(UTC).astimezone().tzinfo or UTC)
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{out}: cannot be written: {error.strerror}") from error
     return result
 
 
@@ -109,13 +112,6 @@ def _chosen(names: list[str]) -> list[Fault]:
         known = "; ".join(fault.name for fault in FAULTS)
         raise UsageError(f"no fault has {unknown[0]!r} in its name; there are: {known}")
     return [fault for fault in FAULTS if not names or any(name in fault.name for name in names)]
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 class _Progress:

@@ -35,7 +35,7 @@ class NotAcceptedError(BrokerError):
 
 
 class Bench:
-    """`rcp` is the product that the PLC wants; `patience_s` how long a good part may take to be accepted again."""
+    """`patience_s` is how long good parts may take to be accepted again."""
 
     def __init__(self, plc: Opponent, station: PlayedStation, observer: Observer, ledger: Ledger) -> None:
         self.plc, self.station, self.observer, self.ledger = plc, station, observer, ledger
@@ -49,10 +49,6 @@ class Bench:
     @property
     def config(self) -> MqttConfig:
         return self.plc.config
-
-    @property
-    def rcp(self) -> int:
-        return self.station.state.rcp
 
     def begin(self, fault: str) -> None:
         """From here on parts, notes and times are those of this fault."""
@@ -147,10 +143,10 @@ class Bench:
                 self.back_s = time.monotonic() - since
                 return
 
-    def be_silent(self, periods: float = SILENT_PERIODS) -> None:
-        """Stop the heartbeat, and wait until it is so many periods old."""
+    def be_silent(self) -> None:
+        """Stop the heartbeat, and wait until it is too old for the PLC."""
         self.station.beats = False
-        time.sleep(max(0.0, self.station.last_beat_s + periods * HEARTBEAT_S - time.monotonic()))
+        time.sleep(max(0.0, self.station.last_beat_s + SILENT_PERIODS * HEARTBEAT_S - time.monotonic()))
 
     @contextmanager
     def cut_plc(self) -> Iterator[None]:
@@ -183,9 +179,9 @@ class Bench:
                 time.sleep(0.02)
 
     @staticmethod
-    def wait_until(condition: Callable[[], bool], timeout_s: float = WAIT_S) -> bool:
+    def wait_until(condition: Callable[[], bool]) -> bool:
         """Give a condition time to come true; whether it did."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + WAIT_S
         while not condition():
             if time.monotonic() > deadline:
                 return False

@@ -4,7 +4,6 @@ May import the configuration and the contract. The faults know only what is here
 cannot be done to a real PLC is a `NotPossibleError` with its reason.
 """
 
-import contextlib
 import time
 from types import TracebackType
 from typing import Protocol, Self
@@ -58,8 +57,8 @@ class Opponent(Protocol):
     def decision_of(self, trg: int) -> Decision | None:
         """What became of a part whose receipt was lost with the broker; None if nobody can know."""
 
-    def counters(self) -> dict[str, int]:
-        """What the PLC counted itself; empty where it cannot be asked."""
+    def duplicates(self) -> int | None:
+        """How many verdicts the PLC has dropped as duplicates; None where it cannot be asked."""
 
 
 class VirtualOpponent:
@@ -118,19 +117,8 @@ class VirtualOpponent:
     def decision_of(self, trg: int) -> Decision | None:
         return self._running.decisions.get(trg)
 
-    def counters(self) -> dict[str, int]:
-        names = (
-            "triggers",
-            "accepted",
-            "rejected",
-            "missing",
-            "stale",
-            "duplicates",
-            "foreign",
-            "malformed",
-            "retained",
-        )
-        return {name: getattr(self._running.counts, name) for name in names}
+    def duplicates(self) -> int | None:
+        return self._running.counts.duplicates
 
     @property
     def _running(self) -> VirtualPlc:
@@ -183,8 +171,7 @@ class RealOpponent:
         while not intruder.connections and time.monotonic() < deadline:
             time.sleep(0.005)
         taken = intruder.connections
-        with contextlib.suppress(BrokerError):
-            intruder.stop()
+        intruder.stop()
         if not taken:
             raise NotPossibleError(f"the broker did not let us take the place of {self._client_id}: {intruder.problem}")
 
@@ -197,5 +184,5 @@ class RealOpponent:
     def decision_of(self, trg: int) -> Decision | None:
         return None
 
-    def counters(self) -> dict[str, int]:
-        return {}
+    def duplicates(self) -> int | None:
+        return None

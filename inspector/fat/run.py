@@ -13,7 +13,7 @@ from typing import Any
 
 from inspector.contract.messages import U16_MAX
 from inspector.contract.topics import Topics
-from inspector.errors import BrokerError, UsageError
+from inspector.errors import UsageError
 from inspector.fat.bench import Bench, NotAcceptedError
 from inspector.fat.faults import FAULTS, Fault
 from inspector.fat.ledger import Ledger
@@ -139,11 +139,11 @@ def run(plc: Opponent, *, rcp: int, faults: Sequence[Fault] = FAULTS, say: Say =
 
 def _refuse_a_second_station(plc: Opponent, observer: Observer) -> None:
     """Two stations below one prefix would mix their verdicts; a heartbeat gives the other one away."""
-    until = time.monotonic() + plc.listen_s
-    while time.monotonic() < until:
-        state = observer.state
-        if state is not None and state.on:
-            until = max(until, time.monotonic() + 2 * state.hbp / 1000 - plc.listen_s)
+    since = time.monotonic()
+    listen_s = plc.listen_s
+    while time.monotonic() < since + listen_s:
+        if observer.state is not None and observer.state.on:
+            listen_s = max(plc.listen_s, 2 * observer.state.hbp / 1000)
         if observer.heartbeats:
             raise UsageError(
                 f"a station is running below {observer.topics.base}: its heartbeat was heard; "
@@ -189,7 +189,7 @@ def _greet(bench: Bench) -> str:
 
 
 def _play(bench: Bench, fault: Fault) -> Outcome:
-    before = bench.plc.counters().get("duplicates")
+    before = bench.plc.duplicates()
     bench.begin(fault.name)
     status, reason = Status.PASSED, ""
     try:
@@ -200,7 +200,7 @@ def _play(bench: Bench, fault: Fault) -> Outcome:
         status, reason = Status.NOT_RUN, str(error)
     except NotAcceptedError as error:
         status, reason = Status.FAILED, str(error)
-    after = bench.plc.counters().get("duplicates")
+    after = bench.plc.duplicates()
     parts = bench.ledger.parts(fault.name)
     bad = [part for part in parts if part.claimed and not part.good]
     return Outcome(
@@ -266,6 +266,3 @@ def _restore(bench: Bench, *, anew: bool) -> None:
         station.begin_anew()
     elif anew:
         station.restart()
-
-
-__all__ = ["BrokerError", "FatResult", "Outcome", "Status", "run"]
