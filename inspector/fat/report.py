@@ -17,7 +17,8 @@ MARKS = {
     Status.NOT_RUN: ("open", "– not run"),
 }
 STYLE = """
-.open { color: #9a5b00; } td small { color: var(--dim); display: block; white-space: normal; }
+.open { color: #9a5b00; } td small { color: var(--dim); display: block; } td small.said { color: var(--ink); }
+table.faults td:first-child { white-space: normal; }
 table.faults td { vertical-align: top; } table.faults td:nth-child(2), table.faults th:nth-child(2) { text-align: left; }
 .verdict { font-size: 1.15rem; color: var(--ink); border-left: 5px solid var(--line); padding: .3rem .8rem; margin: 1rem 0; }
 .verdict.good { border-color: var(--good); } .verdict.bad { border-color: var(--bad); }
@@ -25,7 +26,7 @@ table.facts td { text-align: left; } table.facts td:first-child { color: var(--d
 .sign { display: flex; gap: 3rem; margin-top: 3rem; break-inside: avoid; }
 .sign div { flex: 1; border-top: 1px solid var(--ink); padding-top: .3rem; color: var(--dim); }
 @page { size: A4; margin: 15mm; }
-@media print { th, td { padding: .25rem .3rem; } .open { color: #7a4700; } }
+@media print { th, td { padding: .25rem .3rem; font-size: 11px; } .open { color: #7a4700; } }
 """
 
 
@@ -70,8 +71,8 @@ def _facts(result: FatResult, zone: tzinfo) -> str:
 
 def _table(result: FatResult) -> str:
     head = (
-        "<tr><th>fault</th><th>result</th><th>safe after</th><th>good parts again after</th><th>parts, bad ones</th>"
-        "<th>bad parts accepted</th><th>duplicates sent, dropped</th></tr>"
+        "<tr><th>fault</th><th>result</th><th>safe after</th><th>good parts after</th><th>parts, bad ones</th>"
+        "<th>bad ones accepted</th><th>copies sent, dropped</th></tr>"
     )
     rows = "".join(_row(place, outcome) for place, outcome in enumerate(result.outcomes, start=1))
     return f'<table class="faults">{head}{rows}</table>'
@@ -79,13 +80,13 @@ def _table(result: FatResult) -> str:
 
 def _row(place: int, outcome: Outcome) -> str:
     colour, mark = MARKS[outcome.status]
-    notes = "".join(f"<small>{escape(text)}</small>" for text in (outcome.reason, *outcome.notes) if text)
+    notes = "".join(f'<small class="said">{escape(text)}</small>' for text in (outcome.reason, *outcome.notes) if text)
     bad = f'<b class="ng">{outcome.bad_accepted}</b>' if outcome.bad_accepted else "0"
     dropped = "–" if outcome.duplicates_dropped is None else str(outcome.duplicates_dropped)
     duplicates = f"{outcome.duplicates_sent}, {dropped}" if outcome.duplicates_sent else "–"
     return (
-        f"<tr><td>{place}. {escape(outcome.name)}<small>a wrong PLC {escape(outcome.why)}</small></td>"
-        f'<td><b class="{colour}">{mark}</b>{notes}</td><td>{_seconds(outcome.safe_s)}</td>'
+        f"<tr><td>{place}. {escape(outcome.name)}<small>a wrong PLC {escape(outcome.why)}</small>{notes}</td>"
+        f'<td><b class="{colour}">{mark}</b></td><td>{_seconds(outcome.safe_s)}</td>'
         f"<td>{_seconds(outcome.back_s)}</td><td>{outcome.parts}, {outcome.bad_parts}</td><td>{bad}</td>"
         f"<td>{duplicates}</td></tr>"
     )
@@ -102,7 +103,7 @@ def _method(result: FatResult) -> str:
         "each. A part is a bad one unless a fresh, correct OK was sent for it. A fault has passed if no bad part was "
         "accepted, each bad part was said to be rejected, and the good parts before and after it were accepted.</p>"
         f"<p><i>Safe after</i>: from the fault until the last bad part was rejected; one without a verdict takes the PLC's "
-        f"own timer ({timer}). <i>Good parts again after</i>: from the first good part after the fault until one was "
+        f"own timer ({timer}). <i>Good parts after</i>: from the first good part after the fault until one was "
         "accepted. <i>Unknown</i>: the PLC said nothing of a part. <i>Not run</i>: it was not shown, and is no pass.</p>"
         "<p>Not a safety function: MQTT is not deterministic, and this test shows the gate, not the ejector behind it.</p>"
     )

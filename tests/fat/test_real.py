@@ -21,7 +21,7 @@ from tests.plccode.interpreted import InterpretedGate
 from tests.plccode.mutants import MUTANTS, broken
 
 pytestmark = pytest.mark.any_payload  # broken messages are sent on purpose
-RCP, TIMEOUT_S, PERIOD_S = 5, 2.0, 0.15
+RCP, TIMEOUT_S, PERIOD_S = 5, 2.0, 0.25
 CLIENT_ID = "plant-plc"
 
 
