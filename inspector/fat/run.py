@@ -174,11 +174,7 @@ def _greet(bench: Bench) -> str:
     until = time.monotonic() + bench.plc.first_part_s
     while not bench.ledger.has_receipts:
         if time.monotonic() > until:
-            return (
-                "no answer: the PLC triggered parts, but sent no receipt on disp"
-                if bench.ledger.has_triggers
-                else "no answer: the PLC triggered no part by cmd/trigger"
-            )
+            return _why_nothing_is_known(bench)
         bench.plc.ask_for_part()
         part = bench.ledger.claim(1.0, bench.plc.timeout_s)
         if part is not None:
@@ -186,6 +182,14 @@ def _greet(bench: Bench) -> str:
             bench.answer(part)
             bench.ledger.wait(lambda: bench.ledger.has_receipts, bench.plc.timeout_s + 1.0)
     return ""
+
+
+def _why_nothing_is_known(bench: Bench) -> str:
+    if not bench.ledger.has_triggers:
+        return "no answer: the PLC triggered no part by cmd/trigger"
+    if bench.observer.malformed:
+        return f"no answer: the PLC sent {bench.observer.malformed} messages on disp, but none that fits the contract"
+    return "no answer: the PLC triggered parts, but sent no receipt on disp"
 
 
 def _play(bench: Bench, fault: Fault) -> Outcome:

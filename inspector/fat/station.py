@@ -119,8 +119,9 @@ class PlayedStation:
         link, self._link = self._link, None
         if link is None:
             return
+        before = link.connections
         link.abort("killed")
-        while link.is_connected:  # else `stop` would still say goodbye
+        while link.is_connected and link.connections == before:  # else `stop` would still say goodbye
             time.sleep(0.005)
         link.stop()
 

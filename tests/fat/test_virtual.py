@@ -1,10 +1,11 @@
 """The virtual PLC passes the acceptance test; a PLC that says nothing is unknown."""
 
 import json
-from datetime import UTC
+from datetime import UTC, datetime
 
 import pytest
 
+from inspector.contract.gate import Decision
 from inspector.contract.virtual_plc import VirtualPlc
 from inspector.fat.faults import FAULTS
 from inspector.fat.opponents import VirtualOpponent
@@ -55,6 +56,19 @@ def test_a_plc_that_sends_no_receipt_is_unknown_and_does_not_pass(monkeypatch: p
     assert {fault["passed"] for fault in told["faults"]} == {None}
 
 
+def test_receipts_that_do_not_fit_the_contract_are_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    def send_nonsense(self: VirtualPlc, decision: Decision) -> None:
+        self.link.publish(self.topics.of("disp"), b'{"trg":%d,"accepted":true}' % decision.trg, qos=1)
+
+    monkeypatch.setattr(VirtualPlc, "_send_receipt", send_nonsense)
+    monkeypatch.setattr(VirtualOpponent, "first_part_s", 1.0)
+
+    result = run(VirtualOpponent(rcp=1), rcp=1)
+
+    assert result.count(Status.UNKNOWN) == len(FAULTS)
+    assert "messages on disp, but none that fits the contract" in conclusion(result)
+
+
 def outcome(name: str, status: Status, **changes: object) -> Outcome:
     values: dict[str, object] = {
         "name": name, "why": "does <so>", "status": status, "reason": "", "notes": (), "safe_s": None, "back_s": None,
@@ -64,8 +78,6 @@ def outcome(name: str, status: Status, **changes: object) -> Outcome:
 
 
 def result_of(*outcomes: Outcome) -> FatResult:
-    from datetime import datetime
-
     return FatResult(
         "real PLC", "10.0.0.5:1883", "plant/<4>/vis1", 3, 2.0, datetime(2026, 11, 21, tzinfo=UTC), 35.2, outcomes
     )
