@@ -22,6 +22,7 @@ from inspector.commands import (
     drift,
     encoder,
     evaluate,
+    fat,
     plc,
     product,
     programs,
@@ -61,6 +62,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(encoder.app, name="encoder")
 app.add_typer(contract.app, name="contract")
 app.add_typer(plc.app, name="plc")
+app.command("fat")(fat.fat)
 app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)

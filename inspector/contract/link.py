@@ -142,6 +142,11 @@ class BrokerLink:
         info = session.publish(topic, payload, qos=qos, retain=retain, expiry_s=expiry_s)
         return None if info is None else Token(session.number, info.mid)
 
+    def subscribe(self, topic: str, qos: int = 1) -> bool:
+        """Ask for one more topic until this session ends; False when there is none."""
+        session = self._session
+        return session is not None and session.subscribe(topic, qos)
+
     def abort(self, reason: str) -> None:
         """Cut a connection that makes no progress; a new one follows."""
         session = self._session

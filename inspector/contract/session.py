@@ -193,6 +193,10 @@ class Session:
             if self.problem or not self._subscribed.is_set():
                 raise BrokerError(self.problem or "no answer to the subscription")
 
+    def subscribe(self, topic: str, qos: int) -> bool:
+        """Ask for one more topic, for as long as this session lives; False when the connection is gone."""
+        return not self.ended.is_set() and self._client.subscribe(topic, qos)[0] == MQTTErrorCode.MQTT_ERR_SUCCESS
+
     def publish(
         self, topic: str, payload: bytes, *, qos: int, retain: bool, expiry_s: float | None
     ) -> paho.MQTTMessageInfo | None:

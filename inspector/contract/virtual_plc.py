@@ -42,18 +42,24 @@ ANSWER_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class PlcSettings:
-    """`first_trigger` is where the PLC's counter starts; `timeout_s` is its own timer from trigger to verdict."""
+    """`first_trigger` is where the PLC's counter starts; `timeout_s` is its own timer from trigger to verdict.
+
+    With `result_last` it asks for `result` only once the station is ready, as a PLC with one block per topic may: what
+    somebody left retained there then meets a gate that could accept it.
+    """
 
     client_id: str = "virtual-plc"
     timeout_s: float = 2.0
     allow_simulated: bool = False
     first_trigger: int = 1
+    result_last: bool = False
 
 
 class VirtualPlc:
     """Runs from `start()` (or a `with` block) to `stop()`; survives every restart of broker and station.
 
-    `on_decision` is called in the PLC's thread, once per trigger.
+    `on_decision` is called in the PLC's thread, once per trigger. `gate` is the acceptance gate to run, if it is not
+    to be the contract's own: with a wrong one in it, the PLC shows whether a test would notice.
     """
 
     def __init__(
@@ -63,14 +69,17 @@ class VirtualPlc:
         *,
         wanted_rcp: int | None = None,
         on_decision: Callable[[Decision], None] | None = None,
+        gate: AcceptanceGate | None = None,
     ) -> None:
         self.settings = settings or PlcSettings()
         self.topics = Topics(config.prefix)
-        topics = (self.topics.result, self.topics.state, self.topics.hb, self.topics.ack)
+        self._has_result = not self.settings.result_last
+        first = (self.topics.result,) if self._has_result else ()
+        topics = (*first, self.topics.state, self.topics.hb, self.topics.ack)
         subscriptions = tuple((topic, 1) for topic in topics)
         self.link = BrokerLink(config, Identity(self.settings.client_id, subscriptions=subscriptions))
         self._events: queue.Queue[Event] = self.link.listen(Connected, Lost, Received)
-        self._gate = AcceptanceGate(
+        self._gate = gate or AcceptanceGate(
             GateSettings(self.settings.timeout_s, self.settings.allow_simulated), wanted_rcp=wanted_rcp
         )
         self._on_decision = on_decision
@@ -255,12 +264,15 @@ class VirtualPlc:
             with self._changed:
                 decisions = self._take(event)
                 self._keep(decisions)
+                if not self._has_result and self._gate.is_ready(time.monotonic()):
+                    self._has_result = self.link.subscribe(self.topics.result)
                 if event is not None or decisions:
                     self._changed.notify_all()
 
     def _take(self, event: Event | None) -> list[Decision]:
         if isinstance(event, Lost):
             self._gate.forget_station()
+            self._has_result = not self.settings.result_last
         if not isinstance(event, Received):
             return self._gate.poll(time.monotonic())
         kind = self.topics.kind(event.topic) or ""

@@ -210,6 +210,26 @@ def test_a_retained_result_of_a_third_party_does_not_let_a_part_pass(
     injector.close()
 
 
+@pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
+def test_a_plc_that_asks_for_result_last_meets_what_is_retained_there_when_it_is_ready(
+    broker: TestBroker, station: PlayedStation, config: MqttConfig
+) -> None:
+    station.judge = lambda _trigger: None
+    station.beats = False
+    injector = Witness(broker.port)
+    forged = Result(boot=1, seq=99, trg=1, res=1, err=0, flg=0, rcp=1, rev=1, scr=1, roi=0, lat=1, ts=1, ms=0, part="")
+    injector.publish(station.topics.result, forged.to_json(), retain=True)
+    with VirtualPlc(config, PlcSettings(timeout_s=30.0, result_last=True), wanted_rcp=1) as plc:
+        plc.expect()
+        wait_until(lambda: plc.state is not None)
+        assert plc.counts.retained == 0
+        station.beats = True
+        wait_until(lambda: plc.counts.retained == 1)
+        assert plc.is_ready
+        assert plc.decisions == {}
+    injector.close()
+
+
 def test_a_retained_command_is_refused_by_the_reader_of_commands(broker: TestBroker, config: MqttConfig) -> None:
     injector = Witness(broker.port)
     topics = Topics(config.prefix)

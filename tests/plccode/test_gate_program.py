@@ -7,11 +7,10 @@ import pytest
 from inspector.contract.gate import REMEMBERED_RESULTS, Reason
 from inspector.contract.messages import Heartbeat, Result, State
 from inspector.contract.plccode.dialects import DialectName
-from inspector.contract.plccode.generator import generate
 from inspector.contract.plccode.tables import OPEN_TRIGGERS
+from tests.plccode.mutants import MUTANTS, broken
 from tests.plccode.rig import GatePlan, Twins, program_of
 from tests.plccode.sequences import RCP, Line
-from tests.plccode.st_machine import Program
 
 BLOCK = 100
 SEQUENCES = [("st", first) for first in range(0, 1000, BLOCK)] + [("scl", first) for first in range(0, 200, BLOCK)]
@@ -31,34 +30,9 @@ def test_random_sequences_are_decided_as_by_the_virtual_plc(dialect: DialectName
     assert min(reasons[reason] for reason in Reason) >= 10, reasons
 
 
-MUTANTS = {
-    "ignores boot": ("HasBoot AND (Verdict.Boot = Boot)", "HasBoot"),
-    "accepts a retained result": ("IF Message.Retained THEN", "IF FALSE THEN"),
-    "takes a retained heartbeat": ("(Request = 5) AND (NOT Message.Retained)", "Request = 5"),
-    "asks for no heartbeat": ("ELSIF NOT HeartbeatFresh THEN", "ELSIF FALSE THEN"),
-    "waits four periods": ("StationHbp * 3", "StationHbp * 4"),
-    "has no timer of its own": ("IF (AgeMs > TimeoutMs) OR (Request = 7)", "IF Request = 7"),
-    "takes an older seq": ("Newer := (Distance > 0) AND (Distance < UDINT#2147483648)", "Newer := TRUE"),
-    "cannot wrap seq": ("Distance := UDINT#4294967295 - (LastSeq - Verdict.Seq)", "Distance := 0"),
-    "forgets duplicates": ("IF Known THEN", "IF FALSE THEN"),
-    "ignores err": ("ELSIF Verdict.Err <> 0 THEN", "ELSIF FALSE THEN"),
-    "ignores flags": ("ELSIF (Verdict.Flg AND Blocking) <> 16#0000 THEN", "ELSIF FALSE THEN"),
-    "passes UNDECIDED": ("ELSIF Verdict.Res <> 1 THEN", "ELSIF (Verdict.Res <> 1) AND (Verdict.Res <> 3) THEN"),
-    "ignores the wanted product": ("ELSIF Verdict.Rcp <> WantedRcp THEN", "ELSIF FALSE THEN"),
-    "ignores the station's state": ("ELSIF (StationSt <> 5)", "ELSIF FALSE AND (StationSt <> 5)"),
-    "takes any trigger": ("(OpenTrg[Slot] = Verdict.Trg)", "TRUE"),
-    "believes an old will": ("IF (NOT Newer) AND (HeartbeatFresh OR", "IF FALSE AND (HeartbeatFresh OR"),
-    "keeps seq over a boot": ("HasSeq := FALSE;", "HasSeq := HasSeq;"),
-    "keeps what it knew when the connection goes": ("HasState := FALSE;", "HasState := HasState;"),
-}
-
-
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_gate_that_breaks_one_rule_is_found_by_the_same_sequences(mutant: str) -> None:
-    sound, broken = MUTANTS[mutant]
-    *readers, gate = generate("st").values()
-    assert sound in gate
-    program = Program(*readers, gate.replace(sound, broken))
+    program = broken(MUTANTS[mutant])
 
     assert any(Line(program, "st", seed).run().faults for seed in range(200))
 
