@@ -155,7 +155,8 @@ class Count:
 
 def missing(plant: Plant) -> list[int]:
     """Triggers without a row."""
-    known = {row.trg for row in plant.line.rows()}
+    with plant.line.store() as store, store.read() as session:
+        known = set(session.scalars(select(InspectionRow.trg)))
     return [trg for trg, _, _ in list(plant.belt.triggered) if trg not in known]
 
 
