@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0
 """Between two looks for new rows."""
 RETRY_S, MAX_RETRY_S = 1.0, 60.0
+SHARE = 0.25
+"""Of its time at most a copy that has much to catch up is at work; the rest is the line's."""
 COUNT_S = 5.0
 SEEN_S = 30.0
 """Without new rows the station says so often that it is there; see `central.TAKEN_OVER_AFTER`."""
@@ -148,7 +150,7 @@ class CentralCopy:
             pause_s = self._failed(error)
         else:
             self._worked()
-            pause_s = time.monotonic() - began_s if more else LOOK_S  # the line has half of the time for itself
+            pause_s = (time.monotonic() - began_s) * (1 / SHARE - 1) if more else LOOK_S
         self._due_s = time.monotonic() + pause_s + HUNG_S
         return pause_s
 
@@ -204,7 +206,7 @@ class CentralCopy:
             self._caught_up()
             return
         numbers.rows_behind = max(0, numbers.rows_behind - len(batch.verdicts))
-        numbers.rate_hz = len(batch.verdicts) / max(2 * took_s, 1e-6)
+        numbers.rate_hz = SHARE * len(batch.verdicts) / max(took_s, 1e-6)
         if numbers.behind_since_s is None:
             numbers.behind_since_s = time.monotonic()
 

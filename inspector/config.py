@@ -257,7 +257,7 @@ class CentralConfig(Section):
         None, description="SQLAlchemy URL (postgresql+psycopg://user@host/plant); null: nothing is copied"
     )
     password_file: Path | None = Field(None, description="file that holds the password of url and nothing else")
-    batch: Annotated[int, Field(ge=1, le=5000)] = Field(500, description="verdicts copied in one transaction")
+    batch: Annotated[int, Field(ge=1, le=5000)] = Field(200, description="verdicts copied in one transaction")
     alarm_after_min: Annotated[float, Field(ge=0.1, le=100_000)] = Field(
         15.0, description="minutes that the copy may be behind before alarm 804 is up"
     )

@@ -4,6 +4,7 @@ May import the tables. The place is kept beside the rows, in the same database: 
 belongs to the rows that are there, also when a backup takes over. Rows are read as plain values, a batch at a time.
 """
 
+import json
 import math
 import uuid
 from collections.abc import Sequence
@@ -92,7 +93,7 @@ def next_batch(session: Session, station_id: int, place: Place, limit: int, now:
     return Batch(
         start=place,
         end=end,
-        verdicts=tuple(_plain(row) for row in verdicts),
+        verdicts=tuple(_plain(row) | {"detail": _plain_json(row["detail"])} for row in verdicts),
         regions=_regions(session, ids),
         recipes=_recipes(session, {row["recipe_id"] for row in verdicts} - {None}),
         labels=tuple(_plain(row) for row in labels),
@@ -163,12 +164,22 @@ def _next_labels(session: Session, station_id: int, place: Place, now: datetime)
     return taken, last
 
 
-def _plain(value: Any) -> Any:
-    """The same without what PostgreSQL cannot store and SQLite can: NUL in texts, NaN in JSON."""
+def _plain(row: Row) -> Row:
+    """The same without what SQLite can store and PostgreSQL cannot, or not as a number: NUL in texts, NaN."""
+    return {key: _plain_value(value) for key, value in row.items()}
+
+
+def _plain_json(value: Any) -> Any:
+    """The same for JSON; most has nothing of that, which is quickly seen."""
+    text = json.dumps(value)
+    if not any(mark in text for mark in ("NaN", "Infinity", "\\u0000")):
+        return value
+    if isinstance(value, dict):
+        return {_plain_value(key): _plain_json(one) for key, one in value.items()}
+    return [_plain_json(one) for one in value] if isinstance(value, list) else _plain_value(value)
+
+
+def _plain_value(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("\0", "")
-    if isinstance(value, dict):
-        return {_plain(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
