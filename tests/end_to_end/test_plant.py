@@ -122,7 +122,8 @@ def test_ten_workers_feed_one_database_and_one_broker_and_every_row_is_there_onc
     workers["s3"].wait()
     workers["s3"] = plant.lines["s3"].start()
     plant.postgres.start()
-    plant.wait_for_more(6)
+    wait_until(lambda: len([boot for boot, _ in plant.central()["s3"] if boot == 2]) >= 3, PATIENCE_S)
+    plant.wait_for_more(3)
 
     for worker in workers.values():
         worker.send_signal(signal.SIGTERM)
@@ -132,6 +133,5 @@ def test_ten_workers_feed_one_database_and_one_broker_and_every_row_is_there_onc
     for name, line in plant.lines.items():
         assert central[name] == stored(line), name
         wait_until(lambda name=name: plant.published(name) == set(central[name]))  # type: ignore[misc]
-    assert {boot for boot, _ in central["s3"]} > {boot for boot, _ in central["s4"]}, "s3 was started twice"
     faults = plant.witness.faults()
     assert not faults, "\n".join(faults)
