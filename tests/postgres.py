@@ -72,10 +72,7 @@ class TestPostgres:
 
     def kill(self) -> None:
         """As a power cut does: no process of the server ends in order."""
-        killed = self._processes()
-        for pid in killed:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        killed = self._signal(signal.SIGKILL)
         wait_until(lambda: not any(_lives(pid) for pid in killed), 30)
         (self._data / "postmaster.pid").unlink(
             missing_ok=True
@@ -83,17 +80,23 @@ class TestPostgres:
 
     def freeze(self) -> None:
         """The server is there and answers nothing."""
-        for pid in self._processes():
-            os.kill(pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        for pid in self._processes():
-            os.kill(pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def close(self) -> None:
         if self._processes():
             self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "-w", "stop")
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _signal(self, number: signal.Signals) -> list[int]:
+        """To the server and its children; one that ends by itself at that moment needs none."""
+        found = self._processes()
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return found
 
     def _processes(self) -> list[int]:
         """The server and its children, the server first; none once it has ended (its number may be another's by then)."""
