@@ -74,6 +74,7 @@ ERRORS: dict[ErrorCode, str] = {
     ErrorCode.DATABASE_RESTORED: "the database was damaged and has been replaced: check product and history",
     ErrorCode.DISK_LOW: "the disk is nearly full: pictures are removed",
     ErrorCode.HOUSEKEEPING: "backups or clean-up do not work",
+    ErrorCode.CENTRAL_BEHIND: "the plant's database does not get the verdicts; the station keeps them",
     ErrorCode.INTERNAL: "a fault of the program",
     ErrorCode.CONFIGURATION: "the configuration is wrong: no part is inspected",
 }

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
-from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from edge.state import Station
@@ -20,7 +19,6 @@ from inspector.errors import StationError, StoreError
 from inspector.store import journal
 from inspector.store.engine import is_damage
 from inspector.store.journal import CommittedVerdict, VerdictRecord
-from inspector.store.schema import InspectionRow
 from inspector.store.writer import StoreWriter
 
 log = logging.getLogger(__name__)
@@ -122,12 +120,4 @@ class Ledger:
     def _settle(self, records: list[VerdictRecord], session: Session) -> None:
         # A commit that was given up on may have come through after all; its row would tell another story than the
         # PLC heard.
-        for record in records:
-            session.execute(
-                delete(InspectionRow).where(
-                    InspectionRow.station_id == self._station_id,
-                    InspectionRow.boot == record.boot,
-                    InspectionRow.seq == record.seq,
-                )
-            )
-        journal.commit_verdicts(session, self._station_id, records)
+        journal.replace_verdicts(session, self._station_id, records)

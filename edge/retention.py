@@ -39,6 +39,7 @@ class Retention:
     def __init__(self, config: Config, writer: StoreWriter, station_id: int) -> None:
         self._images = config.images
         self._keep_days = config.database.keep_days
+        self._only_copied = config.central.url is not None
         self._data_path = config.data_path
         self._writer = writer
         self._station_id = station_id
@@ -87,7 +88,10 @@ class Retention:
         return len(found) or self._remove_unknown(datetime.now(UTC), parts)
 
     def remove_rows(self, now: datetime | None = None) -> int:
-        """Delete verdicts that are older than `database.keep_days`, with their pictures; gives how many."""
+        """Delete verdicts that are older than `database.keep_days`, with their pictures; gives how many.
+
+        With a central database only those that are copied to it.
+        """
         now = datetime.now(UTC) if now is None else now
         if not self._keep_days or not self._ages.believed(now, time.monotonic()):
             return 0
@@ -95,7 +99,7 @@ class Retention:
         removed = 0
         while True:
             with self._writer.store.read() as session:
-                rows = retention.old_rows(session, self._station_id, before, CHUNK)
+                rows = retention.old_rows(session, self._station_id, before, CHUNK, only_copied=self._only_copied)
             if not rows:
                 return removed
             self._unlink(rows)

@@ -39,6 +39,8 @@ GAUGES = {
     "disk_low": ("disk_low", "1 while pictures go because the disk is nearly full"),
     "ballast_held": ("ballast_held", "1 while the ballast file is there"),
     "drift_p_mean": ("drift_p_mean", "Mean p-value of the newest scores; about 0.5 while the line looks as it did"),
+    "central_rows_behind": ("central_rows_behind", "Verdicts that the plant's central database lacks"),
+    "central_behind_seconds": ("central_behind_s", "Since the central database last had everything; 0 while it has"),
     "state": ("st", "State of the station, as on the topic `state`"),
     "state_error": ("err", "Error of the station, as on the topic `state`"),
 }
@@ -48,6 +50,8 @@ COUNTERS = {
     "pictures_dropped": ("pictures_dropped", "Evidence pictures that could not be kept"),
     "pictures_removed": ("pictures_removed", "Verdicts whose pictures were taken away"),
     "store_failures": ("store_failures", "Writes to the database that failed"),
+    "central_copied": ("central_copied", "Verdicts copied to the central database"),
+    "central_failures": ("central_failures", "Tries to copy that failed"),
     "housekeeping_replaced": ("housekeeping_replaced", "Schedulers of backups and clean-up that had died"),
 }
 CAMERA_COUNTERS = {

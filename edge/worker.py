@@ -20,6 +20,7 @@ from edge.batching import Batcher
 from edge.buffers import Inbox
 from edge.builder import Builder
 from edge.capture import CaptureThread, Intake
+from edge.central import CentralCopy
 from edge.commands import CommandDesk, CommandTargets
 from edge.deadlines import Deadlines
 from edge.drift import DriftWatch
@@ -132,6 +133,7 @@ class Worker:
         )
         jobs = [(self._verification.tick, VERIFY_S)]
         self._keeping = Keeping(config, self._writer, self._station, self._station_id, jobs)
+        self._central = self._make_central()
         self._recorder.has_room = lambda: not self._keeping.disk.full
         targets = CommandTargets(
             station=self._station,
@@ -182,6 +184,9 @@ class Worker:
         stack.callback(self._drift.stop)
         self._keeping.start()
         stack.callback(self._keeping.stop)
+        if self._central is not None:
+            self._central.start()
+            stack.callback(self._central.stop)
         self._telemetry.start()
         stack.callback(self._telemetry.stop)
         self._builder = Builder(self._writer, self._station_id, self._config.data_path, encoder)
@@ -201,6 +206,12 @@ class Worker:
         stack.callback(self._desk.stop)
         self._progress.say("ready")
         log.info("station %s runs (boot %d, encoder %s)", self._config.station.name, self._station.boot, encoder.name)
+
+    def _make_central(self) -> CentralCopy | None:
+        config, alarms = self._config, self._station.alarms
+        if config.central.url is None:
+            return None
+        return CentralCopy(config.central, self._writer, alarms, self._station_id, config.station.name)
 
     def _make_sparkplug(self) -> SparkplugNode | None:
         config = self._config
@@ -261,6 +272,8 @@ class Worker:
             for camera in self._cameras:
                 camera.watch(now)
             self._keeping.watch(now)
+            if self._central is not None:
+                self._central.watch(now)
             if now - self._pulse.beat_monotonic_s > HUNG_S:
                 log.critical("the inspection hangs since %d s; the process ends, so that it is started again", HUNG_S)
                 os._exit(StationError.exit_code)  # a thread that hangs in a driver cannot be ended in a better way
@@ -302,7 +315,8 @@ class Worker:
     def _all_status(self, *, offline: bool = False) -> dict[str, Any]:
         state = self._station.state_message(int(time.time()))
         said = (state.as_offline() if offline else state).model_dump()
-        return said | self._status() | self._keeping.status() | self._telemetry.status()
+        central = {} if self._central is None else self._central.status()
+        return said | self._status() | self._keeping.status() | self._telemetry.status() | central
 
     def _status(self) -> dict[str, Any]:
         builder, recipe = self._builder, self._station.recipe_message()

@@ -250,6 +250,19 @@ class DatabaseConfig(Section):
     keep_days: Annotated[float, Field(ge=0)] = Field(0.0, description="days that verdict rows are kept; 0 = for ever")
 
 
+class CentralConfig(Section):
+    """The plant's database, which the verdicts of all stations are copied to."""
+
+    url: str | None = Field(
+        None, description="SQLAlchemy URL (postgresql+psycopg://user@host/plant); null: nothing is copied"
+    )
+    password_file: Path | None = Field(None, description="file that holds the password of url and nothing else")
+    batch: Annotated[int, Field(ge=1, le=5000)] = Field(200, description="verdicts copied in one transaction")
+    alarm_after_min: Annotated[float, Field(ge=0.1, le=100_000)] = Field(
+        15.0, description="minutes that the copy may be behind before alarm 804 is up"
+    )
+
+
 class ImagesConfig(Section):
     """Evidence pictures, written after the verdict."""
 
@@ -326,6 +339,7 @@ class Config(Section):
     sparkplug: SparkplugConfig = SparkplugConfig()
     challenge: ChallengeConfig = ChallengeConfig()
     database: DatabaseConfig = DatabaseConfig()
+    central: CentralConfig = CentralConfig()
     images: ImagesConfig = ImagesConfig()
     disk: DiskConfig = DiskConfig()
     supervisor: SupervisorConfig = SupervisorConfig()
@@ -405,8 +419,9 @@ def resolve_paths(config: Config, folder: Path) -> Config:
         for broker in (config.mqtt, config.sparkplug)
     }
     logging = config.logging.model_copy(update={"file": absolute(config.logging.file)})
+    central = config.central.model_copy(update={"password_file": absolute(config.central.password_file)})
     moved = {"data_dir": absolute(config.data_dir), "encoder": encoder, "cameras": cameras, "logging": logging}
-    return config.model_copy(update=moved | brokers)
+    return config.model_copy(update=moved | brokers | {"central": central})
 
 
 def _resolve_camera(camera: CameraConfig, folder: Path) -> CameraConfig:

@@ -12,20 +12,28 @@ from filelock import FileLock, Timeout
 
 from inspector.commands.options import ConfigOption, JsonOption
 from inspector.config import Config, load_config
-from inspector.errors import StationError, StoreError
+from inspector.errors import ConfigError, StationError, StoreError
+
+CentralOption = Annotated[
+    bool, typer.Option("--central", help="The plant's central database (central.url) instead of the station's.")
+]
 
 app = typer.Typer(help="Make, upgrade, check, back up or restore the database.", no_args_is_help=True)
 
 
 @app.command()
-def upgrade(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def upgrade(config: ConfigOption = None, central: CentralOption = False, as_json: JsonOption = False) -> None:
     """Make the database, or bring it to the schema of this program; nothing that is stored is lost.
 
-    Example: `inspector db upgrade --config line1.yaml`
+    Example: `inspector db upgrade --config line1.yaml`, `inspector db upgrade --central --config line1.yaml`
     """
     from inspector.store import engine
 
-    before, after = engine.upgrade(load_config(config).database_url)
+    settings = load_config(config)
+    if central:
+        before, after = engine.upgrade(_central_url(settings), engine.PLANT)
+    else:
+        before, after = engine.upgrade(settings.database_url)
     if as_json:
         typer.echo(json.dumps({"before": before, "after": after}))
     else:
@@ -35,14 +43,20 @@ def upgrade(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def check(config: ConfigOption = None, central: CentralOption = False, as_json: JsonOption = False) -> None:
     """Exit code 0 if the database fits this program and is not damaged, 4 with the reason if not.
 
     Example: `inspector db check --config line1.yaml`
     """
     from inspector.store import backup, engine
 
-    url = load_config(config).database_url
+    settings = load_config(config)
+    if central:
+        engine.check(_central_url(settings), engine.PLANT)
+        head = engine.head_revision(engine.PLANT)
+        typer.echo(json.dumps({"ok": True, "revision": head}) if as_json else f"OK: schema {head}")
+        return
+    url = settings.database_url
     file = backup.database_file(url)
     if file is not None and file.exists() and (problem := backup.faults(file, float("inf"))):
         raise StoreError(f"{file}: the database is damaged: {problem}; the next start of the worker restores a backup")
@@ -103,6 +117,14 @@ def restore(
         typer.echo(json.dumps({"restored": str(file), "old": None if old is None else str(old)}))
     else:
         typer.echo(f"Restored from {file}." + ("" if old is None else f" The old database lies in {old}."))
+
+
+def _central_url(settings: Config) -> str:
+    from inspector.store import central
+
+    if settings.central.url is None:
+        raise ConfigError("central.url is not set; name the plant's database in the configuration")
+    return central.address(settings.central.url, settings.central.password_file)
 
 
 @contextmanager

@@ -203,6 +203,7 @@ def _numbers(view: View, settings: Config) -> Table:
         *((f"camera {name}", _camera(one)) for name, one in said.get("cameras", {}).items()),
         ("broker", _broker(said)),
         ("database", _database(said)),
+        *([("central", _central(said))] if "central_rows_behind" in said else []),
         ("disk", _disk(said)),
         (
             "worker",
@@ -292,6 +293,16 @@ def _database(said: Mapping[str, Any]) -> str:
     when = "no backup yet" if backup is None else f"last backup {str(backup)[:16].replace('T', ' ')} UTC"
     files = f"{size / MIB:.1f} MiB, WAL {wal / MIB:.1f} MiB, {when}" if size else "PostgreSQL"
     return f"{files}, {said.get('store_failures', 0)} failed writes"
+
+
+def _central(said: Mapping[str, Any]) -> Text:
+    problem, behind = str(said.get("central_problem") or ""), int(said["central_rows_behind"])
+    age_s = float(said.get("central_behind_s") or 0.0)
+    if not age_s:
+        return Text.assemble(("has everything", "green"), f", {said.get('central_copied', 0)} verdicts copied")
+    text = f"{behind} verdicts behind for {_ago(age_s)}"
+    rate = "" if problem else f", {said.get('central_rate_hz', 0)} per second are copied"
+    return Text.assemble((text, "red" if problem else "yellow"), rate, (f"  {problem}" if problem else "", "red"))
 
 
 def _disk(said: Mapping[str, Any]) -> Text:

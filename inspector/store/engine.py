@@ -1,4 +1,4 @@
-"""One engine factory for SQLite and PostgreSQL, and the migrations.
+"""One engine factory for SQLite and PostgreSQL, and the migrations of both kinds of database: a station's and the plant's.
 
 SQLite: the write engine begins every transaction with BEGIN IMMEDIATE (SQLAlchemy's default lost concurrent updates without
 an error), the read engine is read-only; WAL, synchronous=FULL, busy_timeout. Errors of SQLAlchemy become StoreError here.
@@ -8,6 +8,8 @@ import importlib.util
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -26,6 +28,27 @@ from inspector.errors import SchemaError, StoreError
 BUSY_TIMEOUT_MS = 5000
 CHECKPOINT_WAIT_MS = 100
 JOURNAL_LIMIT_BYTES = 64 * 2**20
+SERVER_OPTIONS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""Of libpq: a server that went away without a word must not keep a thread waiting for hours."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The schema revisions of one kind of database, the table that says where it stands, and the command that upgrades it."""
+
+    package: str
+    version_table: str
+    upgrade_command: str
+
+
+STATION = Lineage("migrations", "alembic_version", "inspector db upgrade")
+PLANT = Lineage("migrations.plant", "plant_version", "inspector db upgrade --central")
 
 
 class Store:
@@ -98,7 +121,7 @@ def open_store(url: str) -> Store:
     return Store(url)
 
 
-def upgrade(url: str) -> tuple[str | None, str]:
+def upgrade(url: str, lineage: Lineage = STATION) -> tuple[str | None, str]:
     """Make or upgrade the database; gives the revisions before and after.
 
     Raises:
@@ -111,9 +134,9 @@ def upgrade(url: str) -> tuple[str | None, str]:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{Path(parsed.database).parent}: cannot be made: {error.strerror}") from error
-    before = current_revision(url)
-    _refuse_newer(url, before)
-    config = _alembic()
+    before = current_revision(url, lineage)
+    _refuse_newer(url, before, lineage)
+    config = _alembic(lineage)
     engine = _engine(parsed, read_only=False)
     try:
         with _told(url), engine.begin() as connection:
@@ -121,24 +144,29 @@ def upgrade(url: str) -> tuple[str | None, str]:
             command.upgrade(config, "head")
     finally:
         engine.dispose()
-    return before, head_revision()
+    return before, head_revision(lineage)
 
 
-def check(url: str) -> None:
+def check(url: str, lineage: Lineage = STATION) -> None:
     """Do nothing if the schema is that of this program.
 
     Raises:
         SchemaError: not upgraded, or newer.
         StoreError: it cannot be reached.
     """
-    revision = current_revision(url)
-    _refuse_newer(url, revision)
-    if revision != head_revision():
-        state = "is empty" if revision is None else f"has schema {revision}, but this program needs {head_revision()}"
-        raise SchemaError(f"the database {_shown(url)} {state}; run `inspector db upgrade`")
+    _refuse_other(url, current_revision(url, lineage), lineage)
 
 
-def current_revision(url: str) -> str | None:
+def check_again(session: Session, url: str, lineage: Lineage) -> None:
+    """The same on a connection that is open: somebody may upgrade a database that others use.
+
+    Raises:
+        SchemaError: not upgraded, or newer.
+    """
+    _refuse_other(url, _revision(session.connection(), lineage), lineage)
+
+
+def current_revision(url: str, lineage: Lineage = STATION) -> str | None:
     """Revision of the database, None if it has no schema yet."""
     parsed = _parsed(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database and not Path(parsed.database).exists():
@@ -146,31 +174,46 @@ def current_revision(url: str) -> str | None:
     engine = _engine(parsed, read_only=parsed.get_backend_name() == "sqlite")
     try:
         with _told(url), engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            return _revision(connection, lineage)
     finally:
         engine.dispose()
 
 
-def head_revision() -> str:
+@lru_cache
+def head_revision(lineage: Lineage = STATION) -> str:
     """Revision that this program writes."""
-    head = ScriptDirectory.from_config(_alembic()).get_current_head()
+    head = ScriptDirectory.from_config(_alembic(lineage)).get_current_head()
     if head is None:
-        raise StoreError("the package `migrations` holds no versions; install the program again")
+        raise StoreError(f"the package `{lineage.package}` holds no versions; install the program again")
     return head
 
 
 def refuse_newer(url: str) -> None:
-    """Do nothing if this program knows the schema of the database, also an older one.
+    """Do nothing if this program knows the schema of a station's database, also an older one.
 
     Raises:
         SchemaError: it is newer.
         StoreError: it cannot be reached.
     """
-    _refuse_newer(url, current_revision(url))
+    _refuse_newer(url, current_revision(url), STATION)
 
 
-def _refuse_newer(url: str, revision: str | None) -> None:
-    script = ScriptDirectory.from_config(_alembic())
+def _revision(connection: Connection, lineage: Lineage) -> str | None:
+    options = {"version_table": lineage.version_table}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+def _refuse_other(url: str, revision: str | None, lineage: Lineage) -> None:
+    head = head_revision(lineage)
+    if revision == head:
+        return
+    _refuse_newer(url, revision, lineage)
+    state = "is empty" if revision is None else f"has schema {revision}, but this program needs {head}"
+    raise SchemaError(f"the database {_shown(url)} {state}; run `{lineage.upgrade_command}`")
+
+
+def _refuse_newer(url: str, revision: str | None, lineage: Lineage) -> None:
+    script = ScriptDirectory.from_config(_alembic(lineage))
     try:
         if revision is not None:
             script.get_revision(revision)
@@ -181,12 +224,13 @@ def _refuse_newer(url: str, revision: str | None) -> None:
         ) from error
 
 
-def _alembic() -> AlembicConfig:
-    found = importlib.util.find_spec("migrations")
+def _alembic(lineage: Lineage = STATION) -> AlembicConfig:
+    found = importlib.util.find_spec(lineage.package)
     if found is None or not found.submodule_search_locations:
-        raise StoreError("the package `migrations` is missing; install the program again")
+        raise StoreError(f"the package `{lineage.package}` is missing; install the program again")
     config = AlembicConfig()
     config.set_main_option("script_location", next(iter(found.submodule_search_locations)))
+    config.attributes["version_table"] = lineage.version_table
     return config
 
 
@@ -204,8 +248,7 @@ def _shown(url: str) -> str:
 def _engine(url: URL, *, read_only: bool) -> Engine:
     try:
         if url.get_backend_name() != "sqlite":
-            options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}}
-            engine = create_engine(url, **options)
+            engine = create_engine(url, pool_pre_ping=True, connect_args=SERVER_OPTIONS)
             return engine.execution_options(postgresql_readonly=True) if read_only else engine
         engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
     except (NoSuchModuleError, ArgumentError, ImportError) as error:

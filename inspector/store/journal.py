@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
+from inspector.store import copying
 from inspector.store.schema import InspectionRow, OutboxRow, RegionRow
 from inspector.types import Region
 
@@ -67,6 +68,17 @@ def commit_verdicts(session: Session, station_id: int, verdicts: Sequence[Verdic
         CommittedVerdict(row.id, tuple(message.id for message in messages))
         for row, messages in zip(rows, outbox, strict=True)
     ]
+
+
+def replace_verdicts(session: Session, station_id: int, verdicts: Sequence[VerdictRecord]) -> None:
+    """Store verdicts whose rows may be there already and tell another story; what was copied of them is copied again."""
+    mine = InspectionRow.station_id == station_id
+    identities = [(verdict.boot, verdict.seq) for verdict in verdicts]
+    known = select(InspectionRow.id).where(mine, tuple_(InspectionRow.boot, InspectionRow.seq).in_(identities))
+    if ids := list(session.scalars(known)):
+        session.execute(delete(InspectionRow).where(InspectionRow.id.in_(ids)))
+        copying.go_back(session, station_id, min(ids) - 1)  # SQLite may give the same id to the new row
+    commit_verdicts(session, station_id, verdicts)
 
 
 def _row(station_id: int, verdict: VerdictRecord) -> InspectionRow:

@@ -11,6 +11,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from inspector.store.copying import is_copied
 from inspector.store.schema import InspectionRow, OutboxRow, Station
 from inspector.types import Verdict
 
@@ -91,13 +92,20 @@ def newest_at(session: Session, station_id: int) -> datetime | None:
     return session.scalar(query.order_by(InspectionRow.id.desc()).limit(1))
 
 
-def old_rows(session: Session, station_id: int, before: datetime, limit: int) -> list[Picture]:
-    """Verdicts from before `before` whose messages are all delivered; the last of each camera stays, for its trigger."""
+def old_rows(
+    session: Session, station_id: int, before: datetime, limit: int, *, only_copied: bool = False
+) -> list[Picture]:
+    """Verdicts from before `before` whose messages are all delivered; the last of each camera stays, for its trigger.
+
+    `only_copied` keeps those that the plant's central database lacks.
+    """
     query = select(*_FILES, InspectionRow.camera).where(
         _station == station_id,
         InspectionRow.captured_at < before,
         InspectionRow.id.not_in(select(OutboxRow.inspection_id)),
     )
+    if only_copied:
+        query = query.where(is_copied(station_id))
     rows = session.execute(query.order_by(InspectionRow.captured_at).limit(limit + MAX_CAMERAS)).all()
     last = {camera: _last_of(session, station_id, camera) for camera in {row.camera for row in rows}}
     return [_picture(*row[:3]) for row in rows if row.id != last[row.camera]][:limit]

@@ -329,6 +329,21 @@ class OutboxRow(Base):
     created_at: Mapped[datetime]
 
 
+class CentralCopy(Base):
+    """How far a station's rows have been copied to the plant's central database, by their ids here.
+
+    `installation` names this database there. `rewinds` counts how often the copy was sent back.
+    """
+
+    __tablename__ = "central_copies"
+
+    station_id: Mapped[int] = mapped_column(ForeignKey("stations.id"), primary_key=True)
+    installation: Mapped[str] = mapped_column(String(32))
+    verdict_id: Mapped[int] = mapped_column(BigInteger, default=0)
+    label_id: Mapped[int] = mapped_column(BigInteger, default=0)
+    rewinds: Mapped[int] = mapped_column(default=0)
+
+
 class Command(Base):
     """A command to a station, from MQTT, the dashboard or the command line; `cid` makes it run once."""
 

@@ -104,6 +104,27 @@ def test_what_is_wrong_is_told_first(store: Store) -> None:
     assert "NOT connected: refused" in "\n".join(lines)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "line"),
+    [
+        ({"rows_behind": 0, "behind_s": 0.0, "copied": 42}, "has everything, 42 verdicts copied"),
+        (
+            {"rows_behind": 7200, "behind_s": 3600.0, "problem": "Connection refused"},
+            "7200 verdicts behind for 60 min  Connection refused",
+        ),
+        (
+            {"rows_behind": 7200, "behind_s": 3600.0, "rate_hz": 800.0},
+            "7200 verdicts behind for 60 min, 800.0 per second are copied",
+        ),
+    ],
+)
+def test_the_copy_to_the_plant_has_a_line_where_there_is_one(store: Store, numbers: dict[str, Any], line: str) -> None:
+    tell(store, SAID | {f"central_{key}": value for key, value in numbers.items()})
+    assert line in shown(store)
+    tell(store, SAID)
+    assert "central" not in shown(store)
+
+
 @pytest.mark.parametrize(("age", "st"), [(timedelta(hours=3), 7), (timedelta(0), 0)], ids=["silent", "stopped"])
 def test_it_is_clear_when_no_worker_runs(store: Store, age: timedelta, st: int) -> None:
     tell(store, SAID | {"st": st})
@@ -152,6 +173,24 @@ def test_a_database_is_backed_up_and_restored_but_not_under_a_worker(tmp_path: P
     assert sqlite3.connect(old / "inspector.db").execute("select count(*) from stations").fetchone() == (2,)
     with store.read() as session:
         assert [row.name for row in session.scalars(stations.select(stations.Station))] == ["station1"]
+
+
+def test_the_central_database_is_made_and_checked_by_command_and_its_password_stays_in_its_file(
+    tmp_path: Path, store: Store
+) -> None:
+    assert "central.url is not set" in run(tmp_path, "db", "upgrade", "--central").stderr
+    (tmp_path / "line.yaml").write_text(f"central: {{url: 'sqlite:///{tmp_path / 'plant.db'}'}}\n")
+    with_file = ("--central", "--config", str(tmp_path / "line.yaml"))
+    empty = run(tmp_path, "db", "check", *with_file)
+    assert (empty.returncode, "inspector db upgrade --central" in empty.stderr) == (4, True)
+    made = run(tmp_path, "db", "upgrade", *with_file, "--json")
+    assert json.loads(made.stdout) == {"before": None, "after": "0001"}, made.stderr
+    assert json.loads(run(tmp_path, "db", "check", *with_file, "--json").stdout) == {"ok": True, "revision": "0001"}
+    url = "postgresql+psycopg://me@127.0.0.1:1/plant"
+    (tmp_path / "line.yaml").write_text(f"central: {{url: '{url}', password_file: secret.txt}}\n")
+    (tmp_path / "secret.txt").write_text("sesame")
+    away = run(tmp_path, "db", "check", *with_file)
+    assert (away.returncode, "sesame" in away.stderr, "me:***@127.0.0.1" in away.stderr) == (4, False, True)
 
 
 def test_a_damaged_database_fails_the_check_with_what_happens_next(tmp_path: Path, store: Store) -> None:

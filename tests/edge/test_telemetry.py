@@ -32,6 +32,10 @@ STATUS: dict[str, Any] = {
     "disk_low": False,
     "ballast_held": True,
     "drift_p_mean": 0.5,
+    "central_rows_behind": 14,
+    "central_behind_s": 15.0,
+    "central_copied": 16,
+    "central_failures": 17,
     "counts": {"OK": 10, "NG": 2, "UNDECIDED": 1, "NONE": 0},
     "evicted": 5,
     "pictures_dropped": 6,
@@ -74,6 +78,9 @@ def test_everything_that_the_status_tells_is_a_metric(telemetry: Telemetry) -> N
     assert (found["inspector_camera_ok", "top"], found["inspector_camera_ok", "side"]) == (1, 0)
     assert found["inspector_alarm", "204", "drift"] == 1
     assert found["inspector_evicted_total",] == 5
+    assert found["inspector_central_rows_behind",] == 14
+    assert found["inspector_central_behind_seconds",] == 15
+    assert (found["inspector_central_copied_total",], found["inspector_central_failures_total",]) == (16, 17)
 
 
 def test_each_metric_that_is_documented_is_there(telemetry: Telemetry) -> None:
@@ -113,6 +120,15 @@ def test_what_is_not_known_is_left_out_and_not_made_up() -> None:
     names = {name for name, *_ in scrape(telemetry)}
     telemetry.stop()
     assert not names & {"inspector_outbox_messages", "inspector_drift_p_mean"}
+
+
+def test_a_station_without_a_central_database_has_no_numbers_of_it() -> None:
+    status = {key: value for key, value in STATUS.items() if not key.startswith("central")}
+    telemetry = Telemetry(TelemetryConfig(port=free_port()), lambda: status)
+    telemetry.start()
+    names = {name for name, *_ in scrape(telemetry)}
+    telemetry.stop()
+    assert not names & {"inspector_central_rows_behind", "inspector_central_behind_seconds"}
 
 
 def test_it_is_off_by_default_and_a_port_that_is_taken_does_not_stop_the_line() -> None:
