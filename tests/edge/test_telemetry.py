@@ -93,7 +93,7 @@ def test_each_metric_that_is_documented_is_there(telemetry: Telemetry) -> None:
 
 def test_stages_and_errors_are_counted(telemetry: Telemetry) -> None:
     answer = judge(part(1), inspection(0.2), active(), now_monotonic_s=0.0)
-    answer.timings_ms.update(waited=4.0, scored=20.0)
+    answer.timings_ms.update(camera=1.0, waited=4.0, scored=20.0)
     telemetry.seen(Statement(answer, 1, 1))
     for number in (2, 3):
         telemetry.seen(Statement(refuse(part(number), ErrorCode.QUEUE_OVERFLOW, "full"), number, 1))
@@ -103,7 +103,7 @@ def test_stages_and_errors_are_counted(telemetry: Telemetry) -> None:
     assert found["inspector_stage_seconds_sum", "scored"] == pytest.approx(0.02)
     assert found["inspector_stage_seconds_bucket", "0.0025", "waited"] == 0
     assert found["inspector_stage_seconds_bucket", "0.005", "waited"] == 1
-    assert [found["inspector_stage_seconds_count", stage] for stage in STAGES] == [1, 1, 1, 0, 0]
+    assert [found["inspector_stage_seconds_count", stage] for stage in STAGES] == [1, 1, 1, 1, 0, 0]
 
 
 def test_quantiles_are_of_the_newest_parts(telemetry: Telemetry) -> None:
