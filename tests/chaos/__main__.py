@@ -65,6 +65,8 @@ def strike(fault: Fault, products: Taught) -> Outcome:
             production_s = _longest_pause(line, struck_s)
         line.wait_accepted(10, since_s=time.monotonic(), timeout_s=60)
         line.end()
+        if fault.check is not None:
+            fault.check(line)
         return Outcome(
             fault.name,
             fault.what,

@@ -5,11 +5,21 @@ import signal
 from tests.chaos import faults
 from tests.chaos.faults import Fault, camera
 from tests.chaos.gige import gige_faults
+from tests.chaos.postgres import postgres_faults
 
 
 def listed(kills: int, swaps: int) -> list[Fault]:
     """All faults; `kills` and `swaps` are how often those two strike."""
-    return [*_processes(), *_broker(), *_database(), *_camera(), *gige_faults(), *_time_and_load(swaps), _kills(kills)]
+    return [
+        *_processes(),
+        *_broker(),
+        *_database(),
+        *postgres_faults(),
+        *_camera(),
+        *gige_faults(),
+        *_time_and_load(swaps),
+        _kills(kills),
+    ]
 
 
 def _processes() -> list[Fault]:

@@ -47,6 +47,8 @@ class Fault:
     supervised: bool = True
     kind: str = "flange"
     period_s: float = 0.12
+    check: Callable[[Plant], None] | None = None
+    """What else must hold after the end of the line."""
     before: Callable[[Plant], None] | None = None
     """What happens on the running line before the fault."""
     short: bool = False
