@@ -65,6 +65,7 @@ ERRORS: dict[ErrorCode, str] = {
     ErrorCode.WRONG_PRODUCT: "the part looks like none of the references: another product?",
     ErrorCode.DEADLINE_MISSED: "the verdict would have come too late",
     ErrorCode.QUEUE_OVERFLOW: "too many parts were waiting",
+    ErrorCode.PART_ID_TOO_LONG: "the part's id has no room in the PLC's binary form",
     ErrorCode.ABORTED: "the station stopped or changed its product meanwhile",
     ErrorCode.COMMUNICATION: "the connection failed",
     ErrorCode.CHALLENGE_OVERDUE: "the check with challenge parts is overdue",

@@ -26,6 +26,7 @@ from edge.verification import Verification
 from inspector.contract.codes import AckCode, ErrorCode
 from inspector.contract.messages import (
     COMMANDS,
+    PART_LENGTH,
     ChallengeBegin,
     ChallengeEnd,
     CommandMessage,
@@ -81,7 +82,7 @@ class CommandTargets:
     """What commands act on.
 
     `prepare` makes a recipe ready, or raises InspectorError; `approve` gives how many confirmed defects of its product it
-    would let pass.
+    would let pass. A trigger whose part id is longer than `part_length` is refused.
     """
 
     station: Station
@@ -91,6 +92,7 @@ class CommandTargets:
     prepare: Callable[[int], ActiveRecipe]
     approve: Callable[[ActiveRecipe], int]
     verification: Verification
+    part_length: int = PART_LENGTH
 
 
 class CommandDesk:
@@ -227,6 +229,15 @@ class CommandDesk:
     def _trigger(self, message: Trigger, came_monotonic_s: float) -> AckCode:
         if not self._cameras:
             return AckCode.WRONG_STATE
+        if len(message.part) > self._targets.part_length:
+            self.last_error = (
+                f"trigger {message.trg} is refused: its part id has more than the {self._targets.part_length} "
+                f"characters for which resultb has room ({message.part!r}); use shorter ids or switch mqtt.resultb off"
+            )
+            log.error("%s", self.last_error)
+            for camera in self._cameras:
+                camera.refuse(message.trg, message.part, ErrorCode.PART_ID_TOO_LONG)
+            return AckCode.BAD_PAYLOAD
         code = AckCode.DONE
         for camera in self._cameras:
             if not camera.trigger(message.trg, message.part, came_monotonic_s):

@@ -65,7 +65,7 @@ class Publisher:
         self._topics = Topics(config.prefix)
         self._link = link
         self._outbox = outbox
-        self._lanes = Lanes(config.window_ms / 1000)
+        self._lanes = Lanes(config.window_ms / 1000, config.resultb)
         self._answer_limit_s = config.window_ms / 1000 + config.keepalive_s
         self._inbox: queue.Queue[LiveVerdict | Connected | Lost | Acknowledged | _Reply] = queue.Queue(INBOX_SIZE)
         self._requests: queue.Queue[_Request | None] = queue.Queue()

@@ -42,7 +42,9 @@ from edge.telemetry import Telemetry
 from edge.verification import Bench, Verification
 from inspector import __version__
 from inspector.config import Config
+from inspector.contract.binary import PART_BYTES
 from inspector.contract.codes import ErrorCode, StationMode
+from inspector.contract.messages import PART_LENGTH
 from inspector.detection.encoder import Encoder, load_encoder
 from inspector.errors import InspectorError, StationError, StoreError
 from inspector.recipes import try_newer_defects
@@ -92,7 +94,8 @@ class Worker:
         self._deadlines = Deadlines(_in_flight(kept_path, self._station.boot))
         self._inbox = Inbox(config.batching.queue_size)
         deadline_s = config.batching.deadline_ms / 1000
-        intake = Intake(self._station, self._deadlines, self._inbox, self._pulse, deadline_s)
+        part_length = PART_BYTES if config.mqtt.resultb else PART_LENGTH
+        intake = Intake(self._station, self._deadlines, self._inbox, self._pulse, deadline_s, part_length=part_length)
         verified = Bench(
             station=self._station,
             station_id=self._station_id,
@@ -143,6 +146,7 @@ class Worker:
             prepare=self._prepare,
             approve=self._approve,
             verification=self._verification,
+            part_length=part_length,
         )
         self._desk = CommandDesk(self._link, self._announcer, targets)
         self._progress = ProgressPipe(stopping)

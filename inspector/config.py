@@ -186,6 +186,11 @@ class MqttConfig(BrokerConfig):
         2000, description="win: an older verdict is never sent on `result`"
     )
     heartbeat_ms: Annotated[int, Field(ge=100, le=60_000)] = Field(1000, description="hbp: period of the heartbeat")
+    resultb: Literal["little", "big"] | None = Field(
+        None,
+        description="verdicts also in 64 bytes on `resultb`, in this byte order (little, big); part ids over 24 "
+        "characters are then refused; null: not sent",
+    )
 
     @field_validator("prefix")
     @classmethod

@@ -15,7 +15,7 @@ from inspector.store.schema import Base
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-LATER_TOPICS = {"resultb", "stats"}  # reserved by the contract, not sent by this version
+LATER_TOPICS = {"stats"}  # reserved by the contract, not sent by this version
 
 
 def leaves(command: click.Command, path: str = "inspector") -> list[tuple[str, click.Command]]:

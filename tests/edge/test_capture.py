@@ -2,6 +2,7 @@
 
 import queue
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,7 +64,7 @@ class Post:
         self.station = Station(boot=1, mode=StationMode.PRODUCTION, window_ms=2000, heartbeat_ms=1000)
         self.inbox = Inbox(100)
         pulse = Pulse(None, self.station, 1.0)  # type: ignore[arg-type]  # never beaten here
-        intake = Intake(self.station, Deadlines(), self.inbox, pulse, 1.0)
+        intake = Intake(self.station, Deadlines(), self.inbox, pulse, 1.0, part_length=24)
         settings = CameraConfig.model_validate({"name": "c", "trigger": "mqtt", "timeout_s": 0.1, **config})
         self.thread = CaptureThread(settings, intake, self.station, last_trigger=last)
 
@@ -239,3 +240,16 @@ def test_a_driver_that_does_not_come_back_is_told(post: Callable[..., Post]) -> 
     line.thread._reading_since_monotonic_s = 0.0
     line.thread.watch(1e9)
     assert line.station.shown[1] is ErrorCode.FRAME_TIMEOUT
+
+
+def test_a_part_id_without_room_in_the_binary_form_is_refused_and_never_cut(post: Callable[..., Post]) -> None:
+    running = post()
+    running.run(replace(_frame(1), part_id="x" * 24), replace(_frame(2, 1), part_id="y" * 25))
+    assert running.parts(2) == [(1, ErrorCode.NONE), (2, ErrorCode.PART_ID_TOO_LONG)]
+
+
+def test_a_refused_trigger_gets_its_verdict_without_waiting_for_the_next_one(post: Callable[..., Post]) -> None:
+    running = post()
+    running.run()
+    running.thread.refuse(1, "y" * 25, ErrorCode.PART_ID_TOO_LONG)
+    assert running.parts(1) == [(1, ErrorCode.PART_ID_TOO_LONG)]
