@@ -111,6 +111,9 @@ CAUSES: dict[int, str] = {
 COMMANDS: dict[str, str] = {
     "start": "start",
     "stop": "stop",
+    "abort": "stop and give up what is in flight",
+    "halt": "halt",
+    "reset": "end the halt",
     "confirm": "confirm an alarm",
     "challenge_begin": "begin a challenge",
     "challenge_end": "end the challenge",

@@ -166,6 +166,7 @@ class CaptureThread:
         self.name = config.name
         self._triggers = TriggerQueue()
         self._came: dict[int, float] = {}
+        self._left_monotonic_s = float("-inf")
         self._gaps = TriggerGaps(last_trigger)
         self.tried = threading.Event()
         """Set when the camera is open, or could not be opened."""
@@ -217,6 +218,17 @@ class CaptureThread:
     def refuse(self, trg: int, part_id: str, failure: ErrorCode) -> None:
         """A trigger that must not be carried out; its part's NONE follows."""
         self._gaps.overrun(trg, part_id, failure)
+
+    def leave(self) -> None:
+        """Inspecting is stopped, or the product changes: a part that came by until now gets NONE (503), whatever follows."""
+        self._left_monotonic_s = time.monotonic()
+
+    def drop(self) -> None:
+        """Leave, and do not even photograph what waits; its NONE follows when the line is idle, or with the next part."""
+        self.leave()
+        for trigger in self._triggers.drain():
+            self._came.pop(trigger.trg, None)
+            self._gaps.overrun(trigger.trg, trigger.part_id, ErrorCode.ABORTED)
 
     def start(self) -> None:
         """Open the camera; no frame is taken before `go`."""
@@ -324,6 +336,8 @@ class CaptureThread:
             self._intake.refused_frame(
                 frame, ErrorCode.FROZEN_FRAME, "the picture is the same as the last one, bit by bit"
             )
+        elif (frame.captured_monotonic_s if triggered is None else triggered) <= self._left_monotonic_s:
+            self._intake.refused_frame(frame, ErrorCode.ABORTED, "the part came by before the station was stopped")
         else:
             self._intake.frame(frame, triggered)
 

@@ -147,6 +147,7 @@ class Worker:
             approve=self._approve,
             verification=self._verification,
             part_length=part_length,
+            wake=self._inbox.wake,
         )
         self._desk = CommandDesk(self._link, self._announcer, targets)
         self._progress = ProgressPipe(stopping)
@@ -328,6 +329,7 @@ class Worker:
         return {
             "product": None if recipe is None else recipe.name,
             "alarms": self._station.alarms.message(self._station.boot).model_dump()["alarms"],
+            "halted": self._station.snapshot.halted,
             "held": int(self._station.snapshot.hold),
             "challenge": self._verification.running,
             "seq": self._inference.seq,

@@ -66,6 +66,9 @@ def _head(plant: Dashboard, view: data.LiveView, now: datetime) -> None:
         if stopped
         else Ask("station:stop", "Stop", "stop", {}, ":material/stop:")
     )
+    if station.halted:
+        ask = Ask("station:reset", "Reset", "reset", {}, ":material/restart_alt:")
+        stopped = False  # a reset starts nothing; also a held station may be reset
     with right:
         # Start does not release a station that is held: only a challenge, or an engineer on the page Health.
         ask_button(plant, station.id, ask, disabled=not alive or (stopped and bool(station.held)), primary=stopped)

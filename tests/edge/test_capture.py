@@ -1,6 +1,7 @@
 """Whatever a camera does, each part that passes by is owed one verdict, and the camera is connected again."""
 
 import queue
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -253,3 +254,22 @@ def test_a_refused_trigger_gets_its_verdict_without_waiting_for_the_next_one(pos
     running.run()
     running.thread.refuse(1, "y" * 25, ErrorCode.PART_ID_TOO_LONG)
     assert running.parts(1) == [(1, ErrorCode.PART_ID_TOO_LONG)]
+
+
+def test_an_abort_gives_the_triggers_that_wait_their_verdict_without_a_picture(post: Callable[..., Post]) -> None:
+    running = post(last=4)
+    for trigger in (6, 7):
+        running.thread.trigger(trigger, "", 0.0)
+    running.thread.drop()
+    running.run(_frame(5))  # was being taken; without a trigger of its own it counts from its exposure, long ago
+    assert running.parts(3) == [(trigger, ErrorCode.ABORTED) for trigger in (5, 6, 7)]
+    assert running.thread.waiting == 0
+
+
+def test_a_part_that_was_triggered_before_a_stop_is_not_judged_after_the_next_start(post: Callable[..., Post]) -> None:
+    running = post()
+    running.thread.trigger(1, "", time.monotonic())
+    running.thread.leave()
+    running.thread.trigger(2, "", time.monotonic() + 1.0)
+    running.run(_frame(1), _frame(2, 1))
+    assert running.parts(2) == [(1, ErrorCode.ABORTED), (2, ErrorCode.NONE)]

@@ -4,10 +4,13 @@ import json
 import queue
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sqlalchemy.orm import Session
 
 from edge.commands import CommandDesk, CommandTargets
 from edge.state import ActiveRecipe, Station
@@ -15,12 +18,13 @@ from inspector.contract.codes import AckCode, ErrorCode, StationMode, StationSta
 from inspector.contract.session import Received
 from inspector.contract.topics import Topics
 from inspector.errors import StationError
-from inspector.store import engine, stations
+from inspector.store import engine, products, stations
 from inspector.store.writer import StoreWriter
 from tests.brokers import wait_until
 from tests.edge.detector_stub import active
 
 TOPICS = Topics("a/b")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class _Camera:
@@ -31,7 +35,7 @@ class _Camera:
     def __init__(self) -> None:
         self.triggers: list[tuple[int, str]] = []
         self.refused: list[tuple[int, str, ErrorCode]] = []
-        self.dropped = 0
+        self.left = self.dropped = 0
 
     def trigger(self, trg: int, part_id: str, _came: float) -> bool:
         self.triggers.append((trg, part_id))
@@ -39,6 +43,9 @@ class _Camera:
 
     def refuse(self, trg: int, part_id: str, failure: ErrorCode) -> None:
         self.refused.append((trg, part_id, failure))
+
+    def leave(self) -> None:
+        self.left += 1
 
     def drop(self) -> None:
         self.dropped += 1
@@ -70,19 +77,22 @@ class Desk:
         self.answers: dict[int, list[AckCode]] = {}
         self.repeated = 0
         self.prepare: Callable[[int], ActiveRecipe] = lambda _: active()
-        station_id: int = self.writer.call(lambda session: stations.ensure_station(session, "s").id)
+        self.station_id: int = self.writer.call(lambda session: stations.ensure_station(session, "s").id)
         targets = CommandTargets(
             station=self.station,
-            station_id=station_id,
+            station_id=self.station_id,
             cameras=[self.camera],  # type: ignore[list-item]
             writer=self.writer,
-            prepare=lambda recipe_id: self.prepare(recipe_id),
+            prepare=self._prepare,
             approve=lambda _: 0,
             verification=type("Idle", (), {"running": False, "problem": ""})(),
             part_length=24,
         )
         self.desk = CommandDesk(self.link, self, targets)  # type: ignore[arg-type]
         self.desk.start()
+
+    def _prepare(self, recipe_id: int) -> ActiveRecipe:
+        return self.prepare(recipe_id)
 
     def answer(self, cid: int, _name: str, code: AckCode, _since: float) -> None:
         """As the announcer."""
@@ -125,3 +135,122 @@ def test_a_trigger_whose_part_id_has_no_room_is_refused_and_its_part_gets_none(d
     assert desk.camera.refused == [(8, "y" * 25, ErrorCode.PART_ID_TOO_LONG)]
     assert "trigger 8 is refused" in desk.desk.last_error
     assert "mqtt.resultb" in desk.desk.last_error
+
+
+ONCE = [AckCode.ACCEPTED, AckCode.DONE]
+REFUSED = [AckCode.ACCEPTED, AckCode.WRONG_STATE]
+
+
+def test_a_stop_ends_with_a_start_and_what_came_by_before_it_is_left(desk: Desk) -> None:
+    desk.station.set_up(active())
+    assert desk.send("stop", 1) == ONCE
+    assert (desk.st, desk.station.snapshot.refusal) == (StationState.HALTED, ErrorCode.ABORTED)
+    assert (desk.camera.left, desk.camera.dropped) == (1, 0)
+    assert desk.send("start", 2) == ONCE
+    assert desk.st is StationState.CONTINUOUS_EXECUTION
+
+
+def test_an_abort_drops_the_triggers_that_wait_and_ends_with_a_start(desk: Desk) -> None:
+    desk.station.set_up(active())
+    epoch = desk.station.snapshot.epoch
+    assert desk.send("abort", 1) == ONCE
+    assert desk.camera.dropped == 1
+    assert desk.station.snapshot.epoch > epoch  # nothing that was seen before can get a verdict but NONE
+    assert (desk.st, desk.station.snapshot.refusal) == (StationState.HALTED, ErrorCode.ABORTED)
+    assert desk.send("start", 2) == ONCE
+    assert desk.st is StationState.CONTINUOUS_EXECUTION
+
+
+def test_after_a_halt_only_a_reset_lets_a_start_begin(desk: Desk) -> None:
+    desk.station.set_up(active())
+    assert desk.send("halt", 1) == ONCE
+    assert (desk.st, desk.station.snapshot.refusal) == (StationState.HALTED, ErrorCode.ABORTED)
+    assert desk.send("start", 2) == REFUSED
+    assert desk.st is StationState.HALTED
+    assert desk.send("reset", 3) == ONCE
+    assert (desk.st, desk.station.snapshot.refusal) == (StationState.HALTED, ErrorCode.ABORTED)
+    assert desk.send("start", 4) == ONCE
+    assert desk.st is StationState.CONTINUOUS_EXECUTION
+
+
+def test_a_halt_is_obeyed_without_a_product_where_a_stop_is_not(desk: Desk) -> None:
+    desk.station.set_up(None)
+    assert desk.send("stop", 1) == REFUSED
+    assert desk.send("abort", 2) == REFUSED
+    assert desk.send("halt", 3) == ONCE
+    assert desk.st is StationState.HALTED
+    assert desk.send("reset", 4) == ONCE
+    assert desk.st is StationState.INITIALIZED
+
+
+def test_a_reset_of_a_running_station_changes_nothing(desk: Desk) -> None:
+    desk.station.set_up(active())
+    epoch = desk.station.snapshot.epoch
+    assert desk.send("reset", 1) == ONCE
+    assert (desk.st, desk.station.snapshot.epoch) == (StationState.CONTINUOUS_EXECUTION, epoch)
+
+
+@pytest.mark.parametrize("hold", [ErrorCode.CHALLENGE_FAILED, ErrorCode.CHALLENGE_OVERDUE])
+def test_a_reset_never_clears_the_hold_of_a_challenge(desk: Desk, hold: ErrorCode) -> None:
+    desk.station.set_up(active())
+    desk.station.hold(hold)
+    desk.station.alarms.up(hold, "challenge 12 failed")
+    desk.send("halt", 1)
+    assert desk.send("reset", 2) == [AckCode.ACCEPTED, AckCode.VERIFICATION_PENDING]
+    assert desk.send("start", 3) == [AckCode.ACCEPTED, AckCode.VERIFICATION_PENDING]
+    assert (desk.st, desk.station.snapshot.hold) == (StationState.HALTED, hold)
+    assert desk.station.alarms.count == 1
+
+
+def test_a_reset_does_not_end_a_fault_whose_cause_is_there(desk: Desk) -> None:
+    desk.station.set_up(active())
+    desk.station.fail(ErrorCode.STORAGE)
+    assert desk.send("reset", 1) == REFUSED
+    assert desk.st is StationState.ERROR
+    desk.station.recover()
+    assert desk.send("reset", 2) == ONCE
+
+
+def _teach(desk: Desk, folder: Path) -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+
+    def teach(session: Session) -> None:
+        recipe = products.request_recipe(
+            session, folder, "gear", [("1.png", image)], station_id=None, who="t", now=NOW, status="ready"
+        )
+        stations.set_active_recipe(session, desk.station_id, recipe.id, "t", NOW)
+
+    desk.writer.call(teach)
+
+
+def test_a_reset_tries_again_to_load_a_product_that_could_not_be_used(desk: Desk, tmp_path: Path) -> None:
+    _teach(desk, tmp_path)
+
+    def refuse(_: int) -> ActiveRecipe:
+        raise StationError("the golden picture scores differently")
+
+    desk.prepare = refuse
+    desk.station.set_up(None, ErrorCode.FINGERPRINT_MISMATCH)
+    assert desk.send("reset", 1) == [AckCode.ACCEPTED, AckCode.PREPARE_FAILED]
+    assert (desk.st, desk.station.snapshot.refusal) == (StationState.INITIALIZED, ErrorCode.FINGERPRINT_MISMATCH)
+    desk.prepare = lambda _: active()
+    assert desk.send("reset", 2) == ONCE
+    assert desk.st is StationState.CONTINUOUS_EXECUTION
+
+
+@pytest.mark.parametrize("name", ["halt", "abort", "reset"])
+def test_the_same_cid_gives_the_same_answer_and_runs_once(desk: Desk, name: str) -> None:
+    desk.station.set_up(active())
+    first = desk.send(name, 7)
+    desk.send("reset", 8)
+    desk.send("start", 9)
+    assert desk.send(name, 7) == first[-1:]
+    assert desk.st is StationState.CONTINUOUS_EXECUTION
+
+
+@pytest.mark.parametrize("name", ["halt", "abort", "reset"])
+def test_a_retained_command_is_refused(desk: Desk, name: str) -> None:
+    desk.station.set_up(active())
+    desk.link.events.put(Received(TOPICS.cmd(name), b'{"v":1,"cid":5}', True, time.monotonic()))
+    wait_until(lambda: desk.answers.get(5) == [AckCode.RETAINED_REFUSED])
+    assert desk.st is StationState.CONTINUOUS_EXECUTION

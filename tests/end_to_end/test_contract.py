@@ -1,12 +1,14 @@
 """What a whole line says beside the verdicts in text: the binary form, counters, receipts, commands."""
 
 from inspector.contract.binary import unpack_result
-from inspector.contract.codes import ErrorCode
+from inspector.contract.codes import AckCode, ErrorCode, StationState
+from inspector.contract.messages import Abort, CommandMessage, Halt, Reset, Start
 from inspector.types import Verdict
 from tests.brokers import Witness, wait_until
 from tests.end_to_end.plant import Belt, Line, results, started
 
 PERIOD_S = 0.1
+CID = 2**31
 LONG = "a-part-id-of-more-than-24"
 
 
@@ -30,3 +32,40 @@ def test_a_plc_that_reads_the_binary_form_decides_as_one_that_reads_the_text(lin
     assert binary[:-1] == text[:-1]
     assert (binary[-1].part, text[-1].part, binary[-1].res) == ("", LONG, 0)
     assert accepted == {row.trg for row in line.rows() if row.verdict == Verdict.OK}
+
+
+def test_abort_halt_and_reset_in_mid_run_lose_no_part_and_let_none_pass(line: Line) -> None:
+    with line.plc("flange") as plc:
+        worker = started(line, plc)
+        cids = iter(range(CID, CID + 100))
+
+        def command(model: type[CommandMessage]) -> int:
+            return plc.command(model(cid=next(cids)), timeout_s=30).code
+
+        def st() -> int:
+            return -1 if plc.state is None else plc.state.st
+
+        with Belt(plc, "flange", PERIOD_S) as belt:
+            belt.wait_for(8)
+            assert command(Abort) == AckCode.DONE
+            wait_until(lambda: st() == StationState.HALTED)
+            stopped = len(belt.triggers)
+            belt.wait_for(4)
+            assert command(Halt) == AckCode.DONE
+            assert command(Start) == AckCode.WRONG_STATE
+            assert command(Reset) == AckCode.DONE
+            assert st() == StationState.HALTED
+            resumed = len(belt.triggers)
+            assert command(Start) == AckCode.DONE
+            wait_until(lambda: st() == StationState.CONTINUOUS_EXECUTION)
+            belt.wait_for(8)
+        plc.wait_decided()
+        wait_until(lambda: line.outbox_size() == 0)
+        assert line.stop(worker) == 0
+        accepted = {trg for trg, decision in plc.decisions.items() if decision.accepted}
+    rows = line.rows()
+    assert [row.trg for row in rows] == belt.triggers
+    while_stopped = rows[stopped:resumed]
+    assert {row.err for row in while_stopped} == {ErrorCode.ABORTED}
+    assert not accepted & {row.trg for row in while_stopped}
+    assert accepted & set(belt.triggers[resumed:])
