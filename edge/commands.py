@@ -86,7 +86,7 @@ class CommandTargets:
 
     `prepare` makes a recipe ready, or raises InspectorError; `approve` gives how many confirmed defects of its product it
     would let pass. A trigger whose part id is longer than `part_length` is refused. `wake` makes the inspection loop answer
-    what it holds without waiting for more.
+    what it holds without waiting for more, `repeat_last` publishes `last` again.
     """
 
     station: Station
@@ -98,6 +98,7 @@ class CommandTargets:
     verification: Verification
     part_length: int = PART_LENGTH
     wake: Callable[[], None] = lambda: None
+    repeat_last: Callable[[], None] = lambda: None
 
 
 class CommandDesk:
@@ -218,6 +219,7 @@ class CommandDesk:
             return self._verification.end()
         if isinstance(message, Sync):
             self._announcer.say()
+            self._targets.repeat_last()
         return AckCode.DONE
 
     def _run_or_stop(self, message: Start | Stop | Abort | Halt) -> AckCode:

@@ -93,6 +93,8 @@ class Lanes:
     window_s: float
     byte_order: ByteOrder | None = None
     counts: LaneCounts = field(default_factory=LaneCounts)
+    last: Outgoing | None = None
+    """The newest copy for displays."""
     _live: deque[LiveVerdict] = field(default_factory=deque)
     _half_sent: LiveVerdict | None = None
     """The first of the live lane, if its `result` is out and only its `resultb` found no room yet."""
@@ -146,7 +148,8 @@ class Lanes:
             if not self._send_form("result", payload, verdict, now, send):
                 return False
             self.counts.live_sent += 1
-            send(Outgoing("last", payload, qos=0, retain=True))
+            self.last = Outgoing("last", payload, qos=0, retain=True)
+            send(self.last)
         if self.byte_order is None:
             return True
         self._half_sent = verdict

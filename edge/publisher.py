@@ -101,6 +101,12 @@ class Publisher:
         except queue.Full:
             self.inbox_overflow += 1
 
+    def repeat_last(self) -> None:
+        """Publish `last` again, for a broker that has lost it."""
+        last = self._lanes.last
+        if last is not None:
+            self._send(last)
+
     def _run(self) -> None:
         while not self._is_over():
             try:
@@ -150,6 +156,7 @@ class Publisher:
             self._lanes.lose(item.session)
         elif isinstance(item, Connected):
             self._read_at = now
+            self.repeat_last()
         else:
             self._take_reply(item, now)
 

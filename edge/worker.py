@@ -35,10 +35,12 @@ from edge.progress import ProgressPipe
 from edge.publisher import Publisher
 from edge.recorder import Recorder
 from edge.recovery import answer_left_overs
+from edge.shifts import ShiftCounts
 from edge.sparkplug.connection import SparkplugNode
 from edge.sparkplug.readings import StationReadings
 from edge.state import ActiveRecipe, Station
 from edge.telemetry import Telemetry
+from edge.verdicts import Statement
 from edge.verification import Bench, Verification
 from inspector import __version__
 from inspector.config import Config
@@ -112,7 +114,8 @@ class Worker:
             for camera in config.cameras
         ]
         self._telemetry = Telemetry(config.telemetry, self._all_status)
-        observers = [self._verification.seen, self._drift.seen, self._telemetry.seen]
+        self._shifts = self._begin_shift()
+        observers = [self._verification.seen, self._drift.seen, self._telemetry.seen, self._count]
         self._sparkplug = self._make_sparkplug()
         if self._sparkplug is not None:
             observers.append(self._sparkplug.offer)
@@ -148,6 +151,7 @@ class Worker:
             verification=self._verification,
             part_length=part_length,
             wake=self._inbox.wake,
+            repeat_last=self._publisher.repeat_last,
         )
         self._desk = CommandDesk(self._link, self._announcer, targets)
         self._progress = ProgressPipe(stopping)
@@ -217,6 +221,18 @@ class Worker:
         if config.central.url is None:
             return None
         return CentralCopy(config.central, self._writer, alarms, self._station_id, config.station.name)
+
+    def _begin_shift(self) -> ShiftCounts:
+        """The counters of the shift that runs, with what earlier runs of the worker have stored of it."""
+        shifts = ShiftCounts(self._config.station.shifts, self._station.boot, lambda: datetime.now(UTC))
+        with self._store.read() as session:
+            shifts.begin(queries.counters(session, self._station_id, shifts.since))
+        stats = self._link.topics.of("stats")
+        self._announcer.also = lambda: self._link.publish(stats, shifts.message().to_json(), retain=True)
+        return shifts
+
+    def _count(self, statement: Statement) -> None:
+        self._shifts.seen(statement, time.monotonic() - statement.answer.part.captured_monotonic_s)
 
     def _make_sparkplug(self) -> SparkplugNode | None:
         config = self._config

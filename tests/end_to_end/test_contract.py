@@ -2,7 +2,8 @@
 
 from inspector.contract.binary import unpack_result
 from inspector.contract.codes import AckCode, ErrorCode, StationState
-from inspector.contract.messages import Abort, CommandMessage, Halt, Reset, Start
+from inspector.contract.messages import Abort, CommandMessage, Halt, Reset, Result, Start
+from inspector.contract.reports import Stats
 from inspector.types import Verdict
 from tests.brokers import Witness, wait_until
 from tests.end_to_end.plant import Belt, Line, results, started
@@ -69,3 +70,39 @@ def test_abort_halt_and_reset_in_mid_run_lose_no_part_and_let_none_pass(line: Li
     assert {row.err for row in while_stopped} == {ErrorCode.ABORTED}
     assert not accepted & {row.trg for row in while_stopped}
     assert accepted & set(belt.triggers[resumed:])
+
+
+def stats_of(witness: Witness, line: Line) -> Stats:
+    """The newest `stats`."""
+    wait_until(lambda: witness.of(line.topics.of("stats")), 60)
+    return Stats.from_json(witness.of(line.topics.of("stats"))[-1])
+
+
+def test_the_counters_of_a_shift_outlive_a_killed_worker(line: Line) -> None:
+    witness = Witness(line.broker.port)
+    with line.plc("flange") as plc:
+        worker = started(line, plc)
+        with Belt(plc, "flange", PERIOD_S) as belt:
+            belt.wait_for(10)
+        plc.wait_decided()
+        wait_until(lambda: line.outbox_size() == 0)
+        worker.kill()
+        worker.wait()
+        second = line.start()
+        wait_until(lambda: stats_of(witness, line).boot == 2, 60)
+        plc.wait_ready(60)
+        with Belt(plc, "flange", PERIOD_S) as belt:
+            belt.wait_for(5)
+        plc.wait_decided()
+        rows = line.rows()
+        wait_until(lambda: plc.sync().code == AckCode.DONE and stats_of(witness, line).shift.n >= len(rows), 60)
+        shift = stats_of(witness, line).shift
+        assert line.stop(second) == 0
+    late = Witness(line.broker.port, client_id="display")
+    wait_until(lambda: late.of(line.topics.last) and late.of(line.topics.of("stats")))
+    late.close()
+    witness.close()
+    assert Result.from_json(late.of(line.topics.last)[-1]).seq == rows[-1].seq
+    counted = [sum(row.verdict == verdict for row in rows) for verdict in (1, 2, 3, 0)]
+    assert [shift.ok, shift.ng, shift.und, shift.none] == counted
+    assert shift.n == len(rows)
