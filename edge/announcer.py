@@ -57,7 +57,10 @@ class Announcer:
                 alarms = self._station.alarms.message(self._station.boot)
                 sent = self._link.publish(self._topics.alarm, alarms.to_json(), qos=1, retain=True)
             self._owed = sent is None
-        self.also()
+        try:
+            self.also()
+        except Exception:  # counters for displays must never keep the station from changing its state
+            log.exception("what else is retained could not be told")
 
     def answer(self, cid: int, command: str, code: AckCode, since_monotonic_s: float) -> None:
         """Answer a command; without a connection the answer is lost, and the PLC asks again."""

@@ -49,6 +49,8 @@ COUNTERS = {
     "evicted": ("evicted", "Pictures that lost their place in the full queue"),
     "pictures_dropped": ("pictures_dropped", "Evidence pictures that could not be kept"),
     "pictures_removed": ("pictures_removed", "Verdicts whose pictures were taken away"),
+    "receipts": ("receipts", "Receipts of the PLC"),
+    "rejects_not_confirmed": ("rejects_not_confirmed", "Parts for which alarm 703 was raised"),
     "store_failures": ("store_failures", "Writes to the database that failed"),
     "central_copied": ("central_copied", "Verdicts copied to the central database"),
     "central_failures": ("central_failures", "Tries to copy that failed"),

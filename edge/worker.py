@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ from edge.outbox import StationOutbox
 from edge.preparation import prepare_recipe
 from edge.progress import ProgressPipe
 from edge.publisher import Publisher
+from edge.receipts import Receipts
 from edge.recorder import Recorder
 from edge.recovery import answer_left_overs
 from edge.shifts import ShiftCounts
@@ -115,10 +117,8 @@ class Worker:
         ]
         self._telemetry = Telemetry(config.telemetry, self._all_status)
         self._shifts = self._begin_shift()
-        observers = [self._verification.seen, self._drift.seen, self._telemetry.seen, self._count]
+        self._receipts = Receipts(self._link, self._station, self._station_id, self._writer, config.mqtt.receipt_s)
         self._sparkplug = self._make_sparkplug()
-        if self._sparkplug is not None:
-            observers.append(self._sparkplug.offer)
         self._inference = Inference(
             VerdictPath(
                 station=self._station,
@@ -131,7 +131,7 @@ class Worker:
                 pulse=self._pulse,
                 simulated_cameras=simulated,
                 most_part_s=deadline_s / 2,
-                observers=observers,
+                observers=self._observers(),
                 timed=self._telemetry.timed,
                 on_the_way=lambda: any(camera.waiting for camera in self._cameras),
             ),
@@ -180,6 +180,8 @@ class Worker:
         """Each step says how it is undone; the stack undoes them from the last to the first."""
         stack.callback(self._writer.stop)
         stack.callback(self._write_status, offline=True)
+        self._receipts.start()
+        stack.callback(self._receipts.stop)
         self._link.start()
         stack.callback(self._link.stop)
         self._announcer.start()
@@ -230,6 +232,12 @@ class Worker:
         stats = self._link.topics.of("stats")
         self._announcer.also = lambda: self._link.publish(stats, shifts.message().to_json(), retain=True)
         return shifts
+
+    def _observers(self) -> list[Callable[[Statement], None]]:
+        """Who hears of each verdict, in this order."""
+        found: list[Callable[[Statement], None]] = [self._receipts.seen, self._verification.seen, self._drift.seen]
+        found += [self._telemetry.seen, self._count]
+        return found if self._sparkplug is None else [*found, self._sparkplug.offer]
 
     def _count(self, statement: Statement) -> None:
         self._shifts.seen(statement, time.monotonic() - statement.answer.part.captured_monotonic_s)
@@ -337,7 +345,7 @@ class Worker:
         state = self._station.state_message(int(time.time()))
         said = (state.as_offline() if offline else state).model_dump()
         central = {} if self._central is None else self._central.status()
-        return said | self._status() | self._keeping.status() | self._telemetry.status() | central
+        return said | self._status() | self._keeping.status() | self._telemetry.status() | self._receipts.status() | central
 
     def _status(self) -> dict[str, Any]:
         builder, recipe = self._builder, self._station.recipe_message()

@@ -206,6 +206,12 @@ class MqttConfig(BrokerConfig):
         "characters are then refused; null: not sent",
     )
 
+    receipt_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        10.0,
+        description="a PLC that sends receipts on `disp` must confirm each reject within so long, else alarm 703; "
+        "0 = not awaited",
+    )
+
     @field_validator("prefix")
     @classmethod
     def _prefix_fits_the_contract(cls, prefix: str) -> str:

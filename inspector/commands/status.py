@@ -202,6 +202,7 @@ def _numbers(view: View, settings: Config) -> Table:
         ),
         *((f"camera {name}", _camera(one)) for name, one in said.get("cameras", {}).items()),
         ("broker", _broker(said)),
+        *([("PLC", _receipts(said))] if said.get("receipts") else []),
         ("database", _database(said)),
         *([("central", _central(said))] if "central_rows_behind" in said else []),
         ("disk", _disk(said)),
@@ -285,6 +286,13 @@ def _broker(said: Mapping[str, Any]) -> Text:
     word = "connected" if connected else f"NOT connected: {said.get('broker_problem') or 'unknown'}"
     waiting = "?" if said.get("outbox") is None else said["outbox"]
     return Text.assemble((word, "green" if connected else "red"), f", {waiting} messages in the outbox")
+
+
+def _receipts(said: Mapping[str, Any]) -> Text:
+    """What the PLC says that it did, if it does."""
+    unconfirmed = said.get("rejects_not_confirmed", 0)
+    style = "red" if unconfirmed else "green"
+    return Text.assemble(f"{said['receipts']} receipts, ", (f"{unconfirmed} rejects not confirmed", style))
 
 
 def _database(said: Mapping[str, Any]) -> str:

@@ -1,9 +1,13 @@
 """What a whole line says beside the verdicts in text: the binary form, counters, receipts, commands."""
 
+from dataclasses import replace
+
 from inspector.contract.binary import unpack_result
 from inspector.contract.codes import AckCode, ErrorCode, StationState
-from inspector.contract.messages import Abort, CommandMessage, Halt, Reset, Result, Start
+from inspector.contract.gate import Decision, Reason
+from inspector.contract.messages import Abort, Alarms, CommandMessage, Confirm, Halt, Reset, Result, Start
 from inspector.contract.reports import Stats
+from inspector.contract.virtual_plc import PlcSettings, VirtualPlc
 from inspector.types import Verdict
 from tests.brokers import Witness, wait_until
 from tests.end_to_end.plant import Belt, Line, results, started
@@ -106,3 +110,47 @@ def test_the_counters_of_a_shift_outlive_a_killed_worker(line: Line) -> None:
     counted = [sum(row.verdict == verdict for row in rows) for verdict in (1, 2, 3, 0)]
     assert [shift.ok, shift.ng, shift.und, shift.none] == counted
     assert shift.n == len(rows)
+
+
+class _BrokenEjector(VirtualPlc):
+    """A PLC whose rejects stay on the belt: what it decides is right, what it does is not."""
+
+    def _send_receipt(self, decision: Decision) -> None:
+        if decision.result is not None:
+            decision = replace(decision, accepted=True, reason=Reason.OK)
+        super()._send_receipt(decision)
+
+
+def test_a_plc_that_lets_a_rejected_part_pass_is_told_by_alarm_703(line: Line) -> None:
+    line.values["mqtt"]["receipt_s"] = 60.0
+    alarms = Witness(line.broker.port, line.topics.alarm, client_id="operator")
+    settings = PlcSettings(allow_simulated=True, timeout_s=20.0)
+
+    def text() -> str:
+        return "".join(payload.decode() for payload in alarms.of(line.topics.alarm)[-1:])
+
+    with line.plc("flange") as plc:
+        worker = started(line, plc)
+        with Belt(plc, "flange", PERIOD_S) as belt:
+            wait_until(lambda: {row.verdict for row in line.rows() if row.acc is not None} >= {1, 2}, 60)
+        plc.wait_decided()
+        wait_until(lambda: all(row.acc is not None for row in line.rows()), 30)
+        assert {row.trg for row in line.rows() if row.acc} == {
+            trg for trg, decision in plc.decisions.items() if decision.accepted
+        }
+        first = len(belt.triggers)
+    assert '"err":703' not in text()
+    broken = replace(settings, client_id="broken-plc", first_trigger=first + 1)
+    with _BrokenEjector(line.config.mqtt, broken, wanted_rcp=line.taught["flange"]) as plc:
+        plc.wait_ready(60)
+        with Belt(plc, "flange", PERIOD_S):
+            wait_until(lambda: '"err":703' in text(), 60)
+        plc.wait_decided()
+        told = next(one for one in Alarms.from_json(text().encode()).alarms if one.err == 703)
+        assert told.src == "plc"
+        wrong = [row for row in line.rows() if f"(trigger {row.trg}," in told.txt]
+        assert [(row.acc, row.verdict == Verdict.OK) for row in wrong] == [(1, False)]
+        assert plc.command(Confirm(cid=CID, alarm=703)).code == AckCode.DONE
+        wait_until(lambda: '"err":703' not in text(), 60)
+    assert line.stop(worker) == 0
+    alarms.close()
