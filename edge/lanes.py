@@ -22,6 +22,9 @@ from inspector.errors import ContractError
 
 RECORD_WINDOW = 20
 LIVE_QUEUE_SIZE = 1000
+AGES = 10_000
+MARGIN_S = 300.0
+"""How far back the margin to the window looks."""
 RETRY_S = 5.0
 """A message that the broker has refused is tried again after this pause."""
 
@@ -75,6 +78,18 @@ class LaneCounts:
 
 
 @dataclass(frozen=True)
+class Margin:
+    """What was left of the window, over the newest verdicts: at the slowest, and at the 99th percentile of their ages.
+
+    Below zero: a verdict missed its window.
+    """
+
+    least_s: float
+    p99_s: float
+    verdicts: int
+
+
+@dataclass(frozen=True)
 class _Flight:
     """A message that is sent and not acknowledged; `verdict` is None in the record lane.
 
@@ -93,6 +108,7 @@ class Lanes:
     window_s: float
     byte_order: ByteOrder | None = None
     counts: LaneCounts = field(default_factory=LaneCounts)
+    _ages_s: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=AGES))
     last: Outgoing | None = None
     """The newest copy for displays."""
     _live: deque[LiveVerdict] = field(default_factory=deque)
@@ -131,6 +147,7 @@ class Lanes:
             if age_s > self.window_s:
                 self._live.popleft()
                 self._half_sent = None
+                self._ages_s.append((now, age_s))
                 self.counts.live_expired += 1
                 self._not_before[verdict.outbox_id] = now
                 continue
@@ -147,6 +164,7 @@ class Lanes:
             payload = result.to_json()
             if not self._send_form("result", payload, verdict, now, send):
                 return False
+            self._ages_s.append((now, age_s))
             self.counts.live_sent += 1
             self.last = Outgoing("last", payload, qos=0, retain=True)
             send(self.last)
@@ -242,6 +260,14 @@ class Lanes:
     def clearing_failed(self, ids: Iterable[int]) -> None:
         """The store could not delete these rows; they must be deleted later and not sent again."""
         self._acknowledged.extend(ids)
+
+    def margin(self, now: float) -> Margin | None:
+        """How near the verdicts of the last five minutes came to the window; None without any. For any thread."""
+        ages_s = sorted(age_s for at, age_s in self._ages_s.copy() if now - at <= MARGIN_S)
+        if not ages_s:
+            return None
+        p99_s = ages_s[min(len(ages_s) - 1, int(0.99 * len(ages_s)))]
+        return Margin(self.window_s - ages_s[-1], self.window_s - p99_s, len(ages_s))
 
     def longest_wait_s(self, now: float) -> float:
         """How long the oldest message has waited for the broker's answer; 0 if none does."""

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from edge.lanes import RECORD_WINDOW, LaneCounts, Lanes, LiveVerdict, OutboxMessage, Outgoing
 from inspector.config import MqttConfig
@@ -100,6 +100,18 @@ class Publisher:
             self._inbox.put_nowait(verdict)
         except queue.Full:
             self.inbox_overflow += 1
+
+    def status(self) -> dict[str, Any]:
+        """The margin to the window, for the status row: in ms for people, the least of it in seconds for the telemetry."""
+        margin = self._lanes.margin(time.monotonic())
+        if margin is None:
+            return {"margin_ms": None, "margin_s": None}
+        told = {
+            "least": round(margin.least_s * 1000, 1),
+            "p99": round(margin.p99_s * 1000, 1),
+            "verdicts": margin.verdicts,
+        }
+        return {"margin_ms": told, "margin_s": round(margin.least_s, 4)}
 
     def repeat_last(self) -> None:
         """Publish `last` again, for a broker that has lost it."""

@@ -33,6 +33,7 @@ GAUGES = {
     "heartbeat_age_seconds": ("heartbeat_age_s", "Since the inspection loop last came by"),
     "broker_connected": ("broker_connected", "1 while the broker is connected"),
     "outbox_messages": ("outbox", "Messages that the broker has not acknowledged"),
+    "margin_seconds": ("margin_s", "What was left of `win` at the slowest verdict of the last five minutes"),
     "wal_bytes": ("wal_bytes", "Size of SQLite's write-ahead log"),
     "database_bytes": ("database_bytes", "Size of the SQLite file"),
     "disk_free_bytes": ("disk_free_bytes", "Free space where pictures and rows lie"),

@@ -345,7 +345,8 @@ class Worker:
         state = self._station.state_message(int(time.time()))
         said = (state.as_offline() if offline else state).model_dump()
         central = {} if self._central is None else self._central.status()
-        return said | self._status() | self._keeping.status() | self._telemetry.status() | self._receipts.status() | central
+        numbers = self._keeping.status() | self._telemetry.status() | self._publisher.status() | central
+        return said | self._status() | numbers | self._receipts.status()
 
     def _status(self) -> dict[str, Any]:
         builder, recipe = self._builder, self._station.recipe_message()

@@ -195,6 +195,7 @@ def _numbers(view: View, settings: Config) -> Table:
         ("product", _product(view.recipe)),
         ("since start", _counts(said)),
         ("latency", _latency(said, settings)),
+        ("margin", _margin(said, settings)),
         (
             "waiting",
             f"{said.get('queue', 0)} in the queue, {said.get('in_flight', 0)} in flight, "
@@ -273,6 +274,17 @@ def _latency(said: Mapping[str, Any], settings: Config) -> Text:
         f"p50 {taken['p50']:.0f} ms, p99 {taken['p99']:.0f} ms, max {taken['max']:.0f} ms of the last {taken['parts']}"
     )
     return Text.assemble((text, style), f"  (deadline {deadline_ms:.0f} ms, win {said.get('win', 0)} ms)")
+
+
+def _margin(said: Mapping[str, Any], settings: Config) -> Text:
+    """How near the verdicts came to the window after which none is sent as a result."""
+    left = said.get("margin_ms")
+    if left is None:
+        return Text("no verdict in the last five minutes", "dim")
+    win = float(said.get("win", settings.mqtt.window_ms))
+    style = "red" if left["least"] <= 0 else "yellow" if left["least"] < win / 2 else "green"
+    text = f"{left['least']:.0f} ms left at the slowest verdict, {left['p99']:.0f} ms at p99"
+    return Text.assemble((text, style), f"  (of {left['verdicts']} in the last five minutes)")
 
 
 def _camera(one: Mapping[str, Any]) -> Text:

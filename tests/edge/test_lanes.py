@@ -204,6 +204,22 @@ def test_the_live_lane_is_bounded_and_the_rest_is_for_the_record(lanes: Lanes, w
     assert lanes.counts.live_overflow == 1
 
 
+def test_the_margin_is_what_the_verdicts_of_the_last_five_minutes_left_of_the_window(lanes: Lanes, wire: Wire) -> None:
+    assert lanes.margin(0.0) is None
+    for row_id in range(1, 201):
+        lanes.offer(verdict(row_id, captured=100.0 - (1.5 if row_id == 1 else 0.25)))
+    lanes.pump_live(100.0, wire.send)
+    told = lanes.margin(101.0)
+    assert told is not None
+    assert (told.least_s, told.p99_s, told.verdicts) == (0.5, 1.75, 200)
+
+    lanes.offer(verdict(201, captured=200.0))
+    lanes.pump_live(203.0, wire.send)
+    assert lanes.margin(203.0) is not None
+    assert lanes.margin(203.0).least_s == -1.0  # type: ignore[union-attr]  # it went to `late`
+    assert lanes.margin(503.5) is None
+
+
 @pytest.fixture
 def both() -> Lanes:
     return Lanes(WINDOW_S, "big")
