@@ -202,14 +202,12 @@ class MqttConfig(BrokerConfig):
     heartbeat_ms: Annotated[int, Field(ge=100, le=60_000)] = Field(1000, description="hbp: period of the heartbeat")
     resultb: Literal["little", "big"] | None = Field(
         None,
-        description="verdicts also in 64 bytes on `resultb`, in this byte order (little, big); part ids over 24 "
-        "characters are then refused; null: not sent",
+        description="verdicts also in 64 bytes on `resultb`: little or big (byte order; ids over 24 characters are refused)",
     )
 
     receipt_s: Annotated[float, Field(ge=0, le=3600)] = Field(
         10.0,
-        description="a PLC that sends receipts on `disp` must confirm each reject within so long, else alarm 703; "
-        "0 = not awaited",
+        description="a PLC that sends receipts on `disp` must confirm a reject within so long (alarm 703); 0 = never",
     )
 
     @field_validator("prefix")
