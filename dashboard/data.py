@@ -102,6 +102,8 @@ class StationView:
     seen_at: datetime | None
     active: RecipeView | None
     alarms: tuple[AlarmView, ...] = ()
+    halted: bool = False
+    """Halted by a command: a start is refused until a reset."""
     held: int = 0
     """Error code for which no part is accepted although it is scored; 0: the station is not held."""
     challenge: bool = False
@@ -385,6 +387,7 @@ def station_view(session: Session, row: Station) -> StationView:
         seen_at=row.seen_at,
         active=None if active is None else _recipe_view(active),
         alarms=tuple(_alarm_view(alarm) for alarm in status.get("alarms", ())),
+        halted=bool(status.get("halted", False)),
         held=int(status.get("held", 0)),
         challenge=bool(status.get("challenge", False)),
     )

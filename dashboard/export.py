@@ -56,7 +56,7 @@ def inspection_values(row: InspectionRow) -> dict[str, Any]:
     recipe = row.recipe
     names = (
         "id", "boot", "seq", "trg", "camera", "frame_id", "part", "err", "flg", "score", "threshold", "roi",
-        "latency_ms", "image_path", "map_path", "detail",
+        "latency_ms", "acc", "rsn", "image_path", "map_path", "detail",
     )  # fmt: skip
     regions = (
         "x_px", "y_px", "width_px", "height_px", "area_px", "area_fraction", "centroid_x_px", "centroid_y_px", "peak",

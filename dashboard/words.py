@@ -3,10 +3,12 @@
 May import the records of the core and the contract's codes only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 
 from inspector.contract.codes import AckCode, ErrorCode, Flag, StationState
+from inspector.contract.gate import Reason
 from inspector.promises import interval
 from inspector.types import Verdict
 
@@ -65,6 +67,7 @@ ERRORS: dict[ErrorCode, str] = {
     ErrorCode.WRONG_PRODUCT: "the part looks like none of the references: another product?",
     ErrorCode.DEADLINE_MISSED: "the verdict would have come too late",
     ErrorCode.QUEUE_OVERFLOW: "too many parts were waiting",
+    ErrorCode.PART_ID_TOO_LONG: "the part's id has no room in the PLC's binary form",
     ErrorCode.ABORTED: "the station stopped or changed its product meanwhile",
     ErrorCode.COMMUNICATION: "the connection failed",
     ErrorCode.CHALLENGE_OVERDUE: "the check with challenge parts is overdue",
@@ -77,6 +80,17 @@ ERRORS: dict[ErrorCode, str] = {
     ErrorCode.CENTRAL_BEHIND: "the plant's database does not get the verdicts; the station keeps them",
     ErrorCode.INTERNAL: "a fault of the program",
     ErrorCode.CONFIGURATION: "the configuration is wrong: no part is inspected",
+}
+
+PLC_REASONS: dict[Reason, str] = {
+    Reason.OK: "",
+    Reason.MISSING: "no verdict came in time",
+    Reason.WRONG_RECIPE: "the verdict was of another product",
+    Reason.NOT_READY: "the station was not ready",
+    Reason.NO_HEARTBEAT: "the heartbeat was missing",
+    Reason.ERROR: "the verdict had an error code",
+    Reason.BLOCKING_FLAG: "the verdict had a flag that blocks",
+    Reason.NOT_OK: "the verdict was not OK",
 }
 
 ANSWERS: dict[AckCode, str] = {
@@ -110,6 +124,9 @@ CAUSES: dict[int, str] = {
 COMMANDS: dict[str, str] = {
     "start": "start",
     "stop": "stop",
+    "abort": "stop and give up what is in flight",
+    "halt": "halt",
+    "reset": "end the halt",
     "confirm": "confirm an alarm",
     "challenge_begin": "begin a challenge",
     "challenge_end": "end the challenge",
@@ -194,8 +211,17 @@ def counted(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def shift_start(now: datetime) -> datetime:
-    """Begin of the running shift, in the time zone of `now`: 06:00, 14:00 or 22:00."""
-    hours = [hour for hour in (6, 14, 22) if hour <= now.hour]
-    day = now if hours else now - timedelta(days=1)
-    return day.replace(hour=hours[-1] if hours else 22, minute=0, second=0, microsecond=0)
+def shift_start(now: datetime, shifts: Sequence[str]) -> datetime:
+    """Begin of the running shift, in the time zone of `now`; `shifts` are times of the day (`06:00`) at which they begin."""
+    times = [time.fromisoformat(at) for at in shifts]
+    days = (now - timedelta(days=1), now)
+    starts = [day.replace(hour=at.hour, minute=at.minute, second=0, microsecond=0) for day in days for at in times]
+    return max(start for start in starts if start <= now)
+
+
+def disposition_words(acc: int | None, rsn: int | None) -> str:
+    """What the PLC did with a part; empty if it has not said."""
+    if acc is None:
+        return ""
+    why = next((PLC_REASONS[reason] for reason in Reason if reason.number == rsn), "")
+    return ("it passed" if acc else "rejected") + (f": {why}" if why else "")

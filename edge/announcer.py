@@ -30,6 +30,8 @@ class Announcer:
         self._topics = link.topics
         self._station = station
         self._write_status = write_status
+        self.also: Callable[[], object] = lambda: None
+        """Told whenever all of it is said; publishes what else is retained, and must not block."""
         self._connections = link.listen(Connected)
         self._owed = True
         self._sending = threading.Lock()
@@ -55,6 +57,10 @@ class Announcer:
                 alarms = self._station.alarms.message(self._station.boot)
                 sent = self._link.publish(self._topics.alarm, alarms.to_json(), qos=1, retain=True)
             self._owed = sent is None
+        try:
+            self.also()
+        except Exception:  # counters for displays must never keep the station from changing its state
+            log.exception("what else is retained could not be told")
 
     def answer(self, cid: int, command: str, code: AckCode, since_monotonic_s: float) -> None:
         """Answer a command; without a connection the answer is lost, and the PLC asks again."""

@@ -32,7 +32,7 @@ from edge.state import Station
 from inspector.config import CameraConfig
 from inspector.contract.codes import ErrorCode
 from inspector.contract.link import backoff_s
-from inspector.contract.messages import sanitise_part
+from inspector.contract.messages import PART_LENGTH, sanitise_part
 from inspector.drift import Measures
 from inspector.errors import CameraError, CameraLostError, CameraTimeoutError
 from inspector.types import Frame
@@ -47,7 +47,18 @@ HUNG_FACTOR = 2.0
 class Intake:
     """Opens parts for the capture threads: the start of each part's way."""
 
-    def __init__(self, station: Station, deadlines: Deadlines, inbox: Inbox, pulse: Pulse, deadline_s: float) -> None:
+    def __init__(
+        self,
+        station: Station,
+        deadlines: Deadlines,
+        inbox: Inbox,
+        pulse: Pulse,
+        deadline_s: float,
+        *,
+        part_length: int = PART_LENGTH,
+    ) -> None:
+        """`part_length` is how long a part's id may be; a longer one is never cut: the part gets NONE (601)."""
+        self._part_length = part_length
         self._station = station
         self._deadlines = deadlines
         self._inbox = inbox
@@ -66,8 +77,9 @@ class Intake:
     def _frame(self, frame: Frame, triggered_monotonic_s: float | None, *, challenge: bool) -> None:
         arrived_monotonic_s = time.monotonic()
         epoch, measures = self._station.snapshot.epoch, Measures.of(frame.image)
-        self._put(
-            lambda number: part_of_frame(
+
+        def make(number: int) -> Part:
+            part = part_of_frame(
                 frame,
                 number=number,
                 epoch=epoch,
@@ -77,7 +89,12 @@ class Intake:
                 triggered_monotonic_s=triggered_monotonic_s,
                 challenge=challenge,
             )
-        )
+            if len(part.part_id) <= self._part_length:
+                return part
+            reason = f"a part id may have {self._part_length} characters here, but this one has more: {frame.part_id}"
+            return part.fail(ErrorCode.PART_ID_TOO_LONG, reason)
+
+        self._put(make)
 
     def refused_frame(self, frame: Frame, failure: ErrorCode, reason: str) -> None:
         """A picture that must not be scored."""
@@ -149,6 +166,7 @@ class CaptureThread:
         self.name = config.name
         self._triggers = TriggerQueue()
         self._came: dict[int, float] = {}
+        self._left_monotonic_s = float("-inf")
         self._gaps = TriggerGaps(last_trigger)
         self.tried = threading.Event()
         """Set when the camera is open, or could not be opened."""
@@ -196,6 +214,21 @@ class CaptureThread:
         self._came.pop(trg, None)
         self._gaps.overrun(trg, part_id)
         return False
+
+    def refuse(self, trg: int, part_id: str, failure: ErrorCode) -> None:
+        """A trigger that must not be carried out; its part's NONE follows."""
+        self._gaps.overrun(trg, part_id, failure)
+
+    def leave(self) -> None:
+        """Inspecting is stopped, or the product changes: a part that came by until now gets NONE (503), whatever follows."""
+        self._left_monotonic_s = time.monotonic()
+
+    def drop(self) -> None:
+        """Leave, and do not even photograph what waits; its NONE follows when the line is idle, or with the next part."""
+        self.leave()
+        for trigger in self._triggers.drain():
+            self._came.pop(trigger.trg, None)
+            self._gaps.overrun(trigger.trg, trigger.part_id, ErrorCode.ABORTED)
 
     def start(self) -> None:
         """Open the camera; no frame is taken before `go`."""
@@ -303,6 +336,8 @@ class CaptureThread:
             self._intake.refused_frame(
                 frame, ErrorCode.FROZEN_FRAME, "the picture is the same as the last one, bit by bit"
             )
+        elif (frame.captured_monotonic_s if triggered is None else triggered) <= self._left_monotonic_s:
+            self._intake.refused_frame(frame, ErrorCode.ABORTED, "the part came by before the station was stopped")
         else:
             self._intake.frame(frame, triggered)
 

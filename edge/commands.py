@@ -26,11 +26,15 @@ from edge.verification import Verification
 from inspector.contract.codes import AckCode, ErrorCode
 from inspector.contract.messages import (
     COMMANDS,
+    PART_LENGTH,
+    Abort,
     ChallengeBegin,
     ChallengeEnd,
     CommandMessage,
     Confirm,
+    Halt,
     RefusedCommand,
+    Reset,
     SelectRecipe,
     Start,
     Stop,
@@ -81,7 +85,8 @@ class CommandTargets:
     """What commands act on.
 
     `prepare` makes a recipe ready, or raises InspectorError; `approve` gives how many confirmed defects of its product it
-    would let pass.
+    would let pass. A trigger whose part id is longer than `part_length` is refused. `wake` makes the inspection loop answer
+    what it holds without waiting for more, `repeat_last` publishes `last` again.
     """
 
     station: Station
@@ -91,6 +96,9 @@ class CommandTargets:
     prepare: Callable[[int], ActiveRecipe]
     approve: Callable[[ActiveRecipe], int]
     verification: Verification
+    part_length: int = PART_LENGTH
+    wake: Callable[[], None] = lambda: None
+    repeat_last: Callable[[], None] = lambda: None
 
 
 class CommandDesk:
@@ -100,6 +108,7 @@ class CommandDesk:
         self._link = link
         self._announcer = announcer
         self._station = targets.station
+        self._all_cameras = targets.cameras
         self._cameras = [camera for camera in targets.cameras if camera.triggered]
         self._writer = targets.writer
         self._store: Store = targets.writer.store
@@ -192,26 +201,66 @@ class CommandDesk:
             self._finish(order, self._trigger(message, order.came_monotonic_s))
         elif isinstance(message, SelectRecipe):
             self._select(order, message)
+        elif isinstance(message, Reset):
+            self._answer(order, AckCode.ACCEPTED)
+            self._reset(order)
         else:
             self._answer(order, AckCode.ACCEPTED)
             self._finish(order, self._simple(message, order.who))
 
     def _simple(self, message: CommandMessage, who: str) -> AckCode:
-        if isinstance(message, Start | Stop):
-            if self._station.snapshot.active is None:
-                return AckCode.WRONG_STATE
-            self._station.run(isinstance(message, Start))
-            if isinstance(message, Start) and self._station.snapshot.hold is not ErrorCode.NONE:
-                return AckCode.VERIFICATION_PENDING
-        elif isinstance(message, ChallengeBegin):
-            return self._challenge(message, who)
-        elif isinstance(message, ChallengeEnd):
-            return self._verification.end()
-        elif isinstance(message, Confirm):
+        if isinstance(message, Start | Stop | Abort | Halt):
+            return self._run_or_stop(message)
+        if isinstance(message, Confirm):
             return AckCode.DONE if self._station.alarms.confirm(message.alarm) else AckCode.WRONG_STATE
-        elif isinstance(message, Sync):
+        if isinstance(message, ChallengeBegin):
+            return self._challenge(message, who)
+        if isinstance(message, ChallengeEnd):
+            return self._verification.end()
+        if isinstance(message, Sync):
             self._announcer.say()
+            self._targets.repeat_last()
         return AckCode.DONE
+
+    def _run_or_stop(self, message: Start | Stop | Abort | Halt) -> AckCode:
+        """A halt is obeyed in every state; the others need a product, and a start no halt."""
+        snapshot = self._station.snapshot
+        if isinstance(message, Halt):
+            self._station.halt()
+        elif snapshot.active is None or (isinstance(message, Start) and snapshot.halted):
+            return AckCode.WRONG_STATE
+        else:
+            self._station.run(isinstance(message, Start))
+        if isinstance(message, Start):
+            return AckCode.DONE if snapshot.hold is ErrorCode.NONE else AckCode.VERIFICATION_PENDING
+        for camera in self._all_cameras:
+            camera.drop() if isinstance(message, Abort) else camera.leave()
+        self._targets.wake()
+        return AckCode.DONE
+
+    def _reset(self, order: Order) -> None:
+        """End a halt; what else holds the station goes with its cause alone, and a failed challenge with the next one."""
+        self._station.reset()
+        snapshot = self._station.snapshot
+        if snapshot.fault is not ErrorCode.NONE:
+            log.error("a reset cannot end the fault %d; it goes with its cause", snapshot.fault)
+            self._finish(order, AckCode.WRONG_STATE)
+        elif snapshot.hold is not ErrorCode.NONE:
+            self._finish(order, AckCode.VERIFICATION_PENDING)
+        elif snapshot.active is None and snapshot.no_recipe is not ErrorCode.NO_RECIPE:
+            self._load_again(order)
+        else:
+            self._finish(order, AckCode.DONE)
+
+    def _load_again(self, order: Order) -> None:
+        with self._store.read() as session:
+            recipe = stations.active_recipe(session, self._station_id)
+        if recipe is None or self._is_changing.is_set():
+            self._finish(order, AckCode.BUSY if recipe is not None else AckCode.WRONG_STATE)
+            return
+        self._is_changing.set()
+        self._station.prepare()
+        self._changes.put((order, recipe.id))
 
     def _challenge(self, message: ChallengeBegin, who: str) -> AckCode:
         mode = challenges.PICTURES if message.pic else challenges.PARTS
@@ -227,6 +276,15 @@ class CommandDesk:
     def _trigger(self, message: Trigger, came_monotonic_s: float) -> AckCode:
         if not self._cameras:
             return AckCode.WRONG_STATE
+        if len(message.part) > self._targets.part_length:
+            self.last_error = (
+                f"trigger {message.trg} is refused: its part id has more than the {self._targets.part_length} "
+                f"characters for which resultb has room ({message.part!r}); use shorter ids or switch mqtt.resultb off"
+            )
+            log.error("%s", self.last_error)
+            for camera in self._cameras:
+                camera.refuse(message.trg, message.part, ErrorCode.PART_ID_TOO_LONG)
+            return AckCode.BAD_PAYLOAD
         code = AckCode.DONE
         for camera in self._cameras:
             if not camera.trigger(message.trg, message.part, came_monotonic_s):
@@ -248,6 +306,8 @@ class CommandDesk:
             return
         self._is_changing.set()
         self._station.prepare()
+        for camera in self._all_cameras:
+            camera.leave()
         self._answer(order, AckCode.ACCEPTED)
         self._changes.put((order, recipe.id))
 

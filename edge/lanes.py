@@ -4,6 +4,8 @@ May import the contract. `publisher.py` gives it a thread, a connection and a st
 
 * A verdict goes out on `result` only while it is younger than the window, also after a reconnect.
 * One that missed its window goes out on `late`, marked as late, and never again on `result`.
+* With the binary form switched on, a verdict goes out on `result` and `resultb` by the same rules, and counts as delivered
+  when both are acknowledged.
 * A row leaves the outbox only when the broker has acknowledged its message, on whichever topic.
 * A `result` row that nobody has offered to the live lane (a worker killed between commit and publish) is taken
   for late after a whole window, because its age is not known.
@@ -13,12 +15,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from inspector.contract.binary import ByteOrder, fit_for_binary, pack_result
 from inspector.contract.messages import U16_MAX, Result, saturate
 from inspector.contract.session import Token
 from inspector.errors import ContractError
 
 RECORD_WINDOW = 20
 LIVE_QUEUE_SIZE = 1000
+AGES = 10_000
+MARGIN_S = 300.0
+"""How far back the margin to the window looks."""
 RETRY_S = 5.0
 """A message that the broker has refused is tried again after this pause."""
 
@@ -72,8 +78,23 @@ class LaneCounts:
 
 
 @dataclass(frozen=True)
+class Margin:
+    """What was left of the window, over the newest verdicts: at the slowest, and at the 99th percentile of their ages.
+
+    Below zero: a verdict missed its window.
+    """
+
+    least_s: float
+    p99_s: float
+    verdicts: int
+
+
+@dataclass(frozen=True)
 class _Flight:
-    """A message that is sent and not acknowledged; `verdict` is None in the record lane."""
+    """A message that is sent and not acknowledged; `verdict` is None in the record lane.
+
+    Both forms of one verdict are a flight each, with the same `verdict`.
+    """
 
     outbox_id: int
     verdict: LiveVerdict | None
@@ -82,11 +103,17 @@ class _Flight:
 
 @dataclass
 class Lanes:
-    """The two lanes of one station; `window_s` is the contract's `win`."""
+    """The two lanes of one station; `window_s` is the contract's `win`, `byte_order` that of `resultb` (None: not sent)."""
 
     window_s: float
+    byte_order: ByteOrder | None = None
     counts: LaneCounts = field(default_factory=LaneCounts)
+    _ages_s: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=AGES))
+    last: Outgoing | None = None
+    """The newest copy for displays."""
     _live: deque[LiveVerdict] = field(default_factory=deque)
+    _half_sent: LiveVerdict | None = None
+    """The first of the live lane, if its `result` is out and only its `resultb` found no room yet."""
     _rows: dict[int, OutboxMessage] = field(default_factory=dict)
     _flights: dict[Token, _Flight] = field(default_factory=dict)
     _not_before: dict[int, float] = field(default_factory=dict)
@@ -119,18 +146,38 @@ class Lanes:
             age_s = now - verdict.captured_monotonic_s
             if age_s > self.window_s:
                 self._live.popleft()
+                self._half_sent = None
+                self._ages_s.append((now, age_s))
                 self.counts.live_expired += 1
                 self._not_before[verdict.outbox_id] = now
                 continue
-            lat = saturate(age_s * 1000, U16_MAX)
-            payload = verdict.result.model_copy(update={"lat": lat}).to_json()
-            token = send(Outgoing("result", payload, expiry_s=self.window_s - age_s))
-            if token is None:
+            if not self._send_verdict(verdict, now, send):
                 return
             self._live.popleft()
-            self._flights[token] = _Flight(verdict.outbox_id, verdict, now)
+            self._half_sent = None
+
+    def _send_verdict(self, verdict: LiveVerdict, now: float, send: Send) -> bool:
+        """Send a verdict in each form that is switched on; False if it must be tried again (with what is left of it)."""
+        age_s = now - verdict.captured_monotonic_s
+        result = verdict.result.model_copy(update={"lat": saturate(age_s * 1000, U16_MAX)})
+        if self._half_sent is not verdict:
+            payload = result.to_json()
+            if not self._send_form("result", payload, verdict, now, send):
+                return False
+            self._ages_s.append((now, age_s))
             self.counts.live_sent += 1
-            send(Outgoing("last", payload, qos=0, retain=True))
+            self.last = Outgoing("last", payload, qos=0, retain=True)
+            send(self.last)
+        if self.byte_order is None:
+            return True
+        self._half_sent = verdict
+        return self._send_form("resultb", pack_result(fit_for_binary(result), self.byte_order), verdict, now, send)
+
+    def _send_form(self, kind: str, payload: bytes, verdict: LiveVerdict, now: float, send: Send) -> bool:
+        token = send(Outgoing(kind, payload, expiry_s=self.window_s - (now - verdict.captured_monotonic_s)))
+        if token is not None:
+            self._flights[token] = _Flight(verdict.outbox_id, verdict, now)
+        return token is not None
 
     def replace_rows(self, rows: Sequence[OutboxMessage], *, complete: bool) -> None:
         """Take what the store has just read, oldest first; `complete` if there are no more rows than these."""
@@ -183,6 +230,8 @@ class Lanes:
             self.counts.refused += 1
             self._not_before[flight.outbox_id] = now + RETRY_S
             return
+        if flight.verdict is not None and self._is_on_the_way(flight.verdict):
+            return  # its other form
         self._acknowledged.append(flight.outbox_id)
         if flight.verdict is None:
             self.counts.record_acknowledged += 1
@@ -192,8 +241,15 @@ class Lanes:
     def lose(self, session: int) -> None:
         """Take back what a lost session had not delivered; the live lane may send it again while it is young."""
         lost = [token for token in self._flights if token.session <= session]
-        verdicts = [self._flights.pop(token).verdict for token in lost]
-        self._live.extendleft(reversed([verdict for verdict in verdicts if verdict is not None]))
+        verdicts = {id(flight.verdict): flight.verdict for flight in map(self._flights.pop, lost)}
+        waiting = {id(verdict) for verdict in self._live}
+        again = [verdict for key, verdict in verdicts.items() if verdict is not None and key not in waiting]
+        self._live.extendleft(reversed(again))
+        self._half_sent = None  # a new session hears both forms
+
+    def _is_on_the_way(self, verdict: LiveVerdict) -> bool:
+        """Whether a form of it is not acknowledged, or not even sent."""
+        return self._half_sent is verdict or any(flight.verdict is verdict for flight in self._flights.values())
 
     def take_acknowledged(self) -> list[int]:
         """Give the rows that can be deleted; `clearing_failed` gives them back."""
@@ -204,6 +260,14 @@ class Lanes:
     def clearing_failed(self, ids: Iterable[int]) -> None:
         """The store could not delete these rows; they must be deleted later and not sent again."""
         self._acknowledged.extend(ids)
+
+    def margin(self, now: float) -> Margin | None:
+        """How near the verdicts of the last five minutes came to the window; None without any. For any thread."""
+        ages_s = sorted(age_s for at, age_s in self._ages_s.copy() if now - at <= MARGIN_S)
+        if not ages_s:
+            return None
+        p99_s = ages_s[min(len(ages_s) - 1, int(0.99 * len(ages_s)))]
+        return Margin(self.window_s - ages_s[-1], self.window_s - p99_s, len(ages_s))
 
     def longest_wait_s(self, now: float) -> float:
         """How long the oldest message has waited for the broker's answer; 0 if none does."""

@@ -1,4 +1,4 @@
-"""The station's MQTT link: its fixed client id, its last will, its commands.
+"""The station's MQTT link: its fixed client id, its last will, the commands and receipts that it hears.
 
 May import the contract and the configuration. The work is done by `inspector.contract.link`, which the virtual
 PLC uses too; here stands only what makes a link a station's.
@@ -14,7 +14,7 @@ __all__ = ["Acknowledged", "Connected", "Event", "Lost", "MqttLink", "Received",
 
 
 class MqttLink(BrokerLink):
-    """Link of one station: subscribes to its commands, and its death is said by the broker as state offline.
+    """Link of one station: hears its commands and the PLC's receipts; its death is said by the broker as state offline.
 
     `state` is any state of this run; its boot is what tells an old will from a new one.
     """
@@ -26,6 +26,6 @@ class MqttLink(BrokerLink):
             Identity(
                 config.station.name,
                 will=Will(self.topics.state, state.as_offline().to_json()),
-                subscriptions=((self.topics.cmd_filter, 1),),
+                subscriptions=((self.topics.cmd_filter, 1), (self.topics.of("disp"), 1)),
             ),
         )

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from edge.lanes import RECORD_WINDOW, LaneCounts, Lanes, LiveVerdict, OutboxMessage, Outgoing
 from inspector.config import MqttConfig
@@ -65,7 +65,7 @@ class Publisher:
         self._topics = Topics(config.prefix)
         self._link = link
         self._outbox = outbox
-        self._lanes = Lanes(config.window_ms / 1000)
+        self._lanes = Lanes(config.window_ms / 1000, config.resultb)
         self._answer_limit_s = config.window_ms / 1000 + config.keepalive_s
         self._inbox: queue.Queue[LiveVerdict | Connected | Lost | Acknowledged | _Reply] = queue.Queue(INBOX_SIZE)
         self._requests: queue.Queue[_Request | None] = queue.Queue()
@@ -100,6 +100,24 @@ class Publisher:
             self._inbox.put_nowait(verdict)
         except queue.Full:
             self.inbox_overflow += 1
+
+    def status(self) -> dict[str, Any]:
+        """The margin to the window, for the status row: in ms for people, the least of it in seconds for the telemetry."""
+        margin = self._lanes.margin(time.monotonic())
+        if margin is None:
+            return {"margin_ms": None, "margin_s": None}
+        told = {
+            "least": round(margin.least_s * 1000, 1),
+            "p99": round(margin.p99_s * 1000, 1),
+            "verdicts": margin.verdicts,
+        }
+        return {"margin_ms": told, "margin_s": round(margin.least_s, 4)}
+
+    def repeat_last(self) -> None:
+        """Publish `last` again, for a broker that has lost it."""
+        last = self._lanes.last
+        if last is not None:
+            self._send(last)
 
     def _run(self) -> None:
         while not self._is_over():
@@ -150,6 +168,7 @@ class Publisher:
             self._lanes.lose(item.session)
         elif isinstance(item, Connected):
             self._read_at = now
+            self.repeat_last()
         else:
             self._take_reply(item, now)
 

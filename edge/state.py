@@ -40,6 +40,8 @@ class Snapshot:
     epoch: int = 0
     starting: bool = True
     running: bool = True
+    halted: bool = False
+    """Stopped until a reset; a start is refused."""
     preparing: bool = False
     active: ActiveRecipe | None = None
     no_recipe: ErrorCode = ErrorCode.NO_RECIPE
@@ -56,6 +58,8 @@ class Snapshot:
             return StationState.ERROR
         if self.starting:
             return StationState.PREOPERATIONAL
+        if self.halted:
+            return StationState.HALTED
         if self.preparing:
             return StationState.PREPARING
         if self.active is None:
@@ -68,7 +72,7 @@ class Snapshot:
         """Why no part can be scored now; NONE if parts can be (while `hold` stands, known ones alone may be accepted)."""
         if self.fault is not ErrorCode.NONE:
             return self.fault
-        if self.starting or self.preparing:
+        if self.starting or self.preparing or self.halted:
             return ErrorCode.ABORTED
         if self.active is None:
             return self.no_recipe
@@ -126,6 +130,16 @@ class Station:
     def run(self, running: bool) -> None:
         """Inspect, or answer each part with NONE (503)."""
         self._change(running=running)
+
+    def halt(self) -> None:
+        """Stop until `reset`."""
+        self._change(running=False, halted=True)
+
+    def reset(self) -> None:
+        """The halt is over; the station stays stopped until it is told to run."""
+        with self._lock:
+            if self._snapshot.halted:
+                self._change(halted=False)
 
     def hold(self, err: ErrorCode) -> None:
         """No part may be accepted for this reason; NONE releases the station."""

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,16 +34,21 @@ from edge.outbox import StationOutbox
 from edge.preparation import prepare_recipe
 from edge.progress import ProgressPipe
 from edge.publisher import Publisher
+from edge.receipts import Receipts
 from edge.recorder import Recorder
 from edge.recovery import answer_left_overs
+from edge.shifts import ShiftCounts
 from edge.sparkplug.connection import SparkplugNode
 from edge.sparkplug.readings import StationReadings
 from edge.state import ActiveRecipe, Station
 from edge.telemetry import Telemetry
+from edge.verdicts import Statement
 from edge.verification import Bench, Verification
 from inspector import __version__
 from inspector.config import Config
+from inspector.contract.binary import PART_BYTES
 from inspector.contract.codes import ErrorCode, StationMode
+from inspector.contract.messages import PART_LENGTH
 from inspector.detection.encoder import Encoder, load_encoder
 from inspector.errors import InspectorError, StationError, StoreError
 from inspector.recipes import try_newer_defects
@@ -92,7 +98,8 @@ class Worker:
         self._deadlines = Deadlines(_in_flight(kept_path, self._station.boot))
         self._inbox = Inbox(config.batching.queue_size)
         deadline_s = config.batching.deadline_ms / 1000
-        intake = Intake(self._station, self._deadlines, self._inbox, self._pulse, deadline_s)
+        part_length = PART_BYTES if config.mqtt.resultb else PART_LENGTH
+        intake = Intake(self._station, self._deadlines, self._inbox, self._pulse, deadline_s, part_length=part_length)
         verified = Bench(
             station=self._station,
             station_id=self._station_id,
@@ -109,10 +116,9 @@ class Worker:
             for camera in config.cameras
         ]
         self._telemetry = Telemetry(config.telemetry, self._all_status)
-        observers = [self._verification.seen, self._drift.seen, self._telemetry.seen]
+        self._shifts = self._begin_shift()
+        self._receipts = Receipts(self._link, self._station, self._station_id, self._writer, config.mqtt.receipt_s)
         self._sparkplug = self._make_sparkplug()
-        if self._sparkplug is not None:
-            observers.append(self._sparkplug.offer)
         self._inference = Inference(
             VerdictPath(
                 station=self._station,
@@ -125,7 +131,7 @@ class Worker:
                 pulse=self._pulse,
                 simulated_cameras=simulated,
                 most_part_s=deadline_s / 2,
-                observers=observers,
+                observers=self._observers(),
                 timed=self._telemetry.timed,
                 on_the_way=lambda: any(camera.waiting for camera in self._cameras),
             ),
@@ -143,6 +149,9 @@ class Worker:
             prepare=self._prepare,
             approve=self._approve,
             verification=self._verification,
+            part_length=part_length,
+            wake=self._inbox.wake,
+            repeat_last=self._publisher.repeat_last,
         )
         self._desk = CommandDesk(self._link, self._announcer, targets)
         self._progress = ProgressPipe(stopping)
@@ -171,6 +180,8 @@ class Worker:
         """Each step says how it is undone; the stack undoes them from the last to the first."""
         stack.callback(self._writer.stop)
         stack.callback(self._write_status, offline=True)
+        self._receipts.start()
+        stack.callback(self._receipts.stop)
         self._link.start()
         stack.callback(self._link.stop)
         self._announcer.start()
@@ -212,6 +223,24 @@ class Worker:
         if config.central.url is None:
             return None
         return CentralCopy(config.central, self._writer, alarms, self._station_id, config.station.name)
+
+    def _begin_shift(self) -> ShiftCounts:
+        """The counters of the shift that runs, with what earlier runs of the worker have stored of it."""
+        shifts = ShiftCounts(self._config.station.shifts, self._station.boot, lambda: datetime.now(UTC))
+        with self._store.read() as session:
+            shifts.begin(queries.counters(session, self._station_id, shifts.since))
+        stats = self._link.topics.of("stats")
+        self._announcer.also = lambda: self._link.publish(stats, shifts.message().to_json(), retain=True)
+        return shifts
+
+    def _observers(self) -> list[Callable[[Statement], None]]:
+        """Who hears of each verdict, in this order."""
+        found: list[Callable[[Statement], None]] = [self._receipts.seen, self._verification.seen, self._drift.seen]
+        found += [self._telemetry.seen, self._count]
+        return found if self._sparkplug is None else [*found, self._sparkplug.offer]
+
+    def _count(self, statement: Statement) -> None:
+        self._shifts.seen(statement, time.monotonic() - statement.answer.part.captured_monotonic_s)
 
     def _make_sparkplug(self) -> SparkplugNode | None:
         config = self._config
@@ -316,7 +345,8 @@ class Worker:
         state = self._station.state_message(int(time.time()))
         said = (state.as_offline() if offline else state).model_dump()
         central = {} if self._central is None else self._central.status()
-        return said | self._status() | self._keeping.status() | self._telemetry.status() | central
+        numbers = self._keeping.status() | self._telemetry.status() | self._publisher.status() | central
+        return said | self._status() | numbers | self._receipts.status()
 
     def _status(self) -> dict[str, Any]:
         builder, recipe = self._builder, self._station.recipe_message()
@@ -324,6 +354,7 @@ class Worker:
         return {
             "product": None if recipe is None else recipe.name,
             "alarms": self._station.alarms.message(self._station.boot).model_dump()["alarms"],
+            "halted": self._station.snapshot.halted,
             "held": int(self._station.snapshot.hold),
             "challenge": self._verification.running,
             "seq": self._inference.seq,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from inspector.errors import ConfigError
 
@@ -18,6 +18,16 @@ DATA_DIR_VARIABLE = "INSPECTOR_DATA_DIR"
 
 SparkplugId = Annotated[str, Field(pattern=r"^[^+/#\x00-\x1f\x7f]{1,64}$")]
 """An identifier of Sparkplug: a part of a topic, so none of + / # in it (tck-id-topic-structure-namespace-valid-…)."""
+
+
+def _quoted(at: Any) -> Any:
+    if isinstance(at, int):
+        raise ValueError('must be a time like "06:00", in quotes: YAML reads 14:00 without them as a number')
+    return at
+
+
+ShiftTime = Annotated[str, BeforeValidator(_quoted), Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+"""When a shift begins: a time of the machine's local clock."""
 
 
 class Section(BaseModel):
@@ -31,6 +41,10 @@ class StationConfig(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = Field(
         "station1", description="unique name of the station; also the MQTT client id (fixed, never random)"
+    )
+    shifts: Annotated[list[ShiftTime], Field(min_length=1, max_length=24)] = Field(
+        ["06:00", "14:00", "22:00"],
+        description="when shifts begin, by the machine's local clock, for the counters on `stats`; in quotes",
     )
 
 
@@ -186,6 +200,15 @@ class MqttConfig(BrokerConfig):
         2000, description="win: an older verdict is never sent on `result`"
     )
     heartbeat_ms: Annotated[int, Field(ge=100, le=60_000)] = Field(1000, description="hbp: period of the heartbeat")
+    resultb: Literal["little", "big"] | None = Field(
+        None,
+        description="verdicts also in 64 bytes on `resultb`: little or big (byte order; ids over 24 characters are refused)",
+    )
+
+    receipt_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        10.0,
+        description="a PLC that sends receipts on `disp` must confirm a reject within so long (alarm 703); 0 = never",
+    )
 
     @field_validator("prefix")
     @classmethod

@@ -166,3 +166,15 @@ def test_the_files_of_a_camera_count_from_the_folder_of_the_configuration(tmp_pa
     assert (folder.source, folder.done_folder) == (str(tmp_path / "in"), str(tmp_path / "done"))
     assert producer.producer == tmp_path / "vendor.cti"
     assert address.source == "192.168.1.10"
+
+
+@pytest.mark.parametrize("text", ["[14:00]", '["24:00"]', '["6:00"]', "[]"])
+def test_shifts_are_times_in_quotes(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r":2: station\.shifts"):
+        load_config(write(tmp_path, f"station:\n  shifts: {text}\n"))
+    assert load_config(write(tmp_path, 'station:\n  shifts: ["05:30", "17:30"]\n')).station.shifts == ["05:30", "17:30"]
+
+
+def test_a_time_without_quotes_is_told_what_yaml_makes_of_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match='must be a time like "06:00", in quotes'):
+        load_config(write(tmp_path, "station:\n  shifts: [14:00]\n"))

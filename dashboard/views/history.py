@@ -268,6 +268,7 @@ def _verdict_facts(row: InspectionRow, part: data.PartView) -> list[tuple[str, s
         ("Fingerprint", (recipe.encoder_fingerprint or "") if recipe else ""),
         ("Part", row.part),
         ("Trigger", str(row.trg) if row.trg else "free running"),
+        ("The PLC says", words.disposition_words(row.acc, row.rsn)),
         ("Camera, frame", f"{row.camera}, {row.frame_id}"),
         ("Boot, sequence", f"{row.boot}, {row.seq}"),
     ]

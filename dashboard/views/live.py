@@ -1,5 +1,6 @@
 """Live: is the line running, what was the last part, how are the scores; renewed each second, read from SQL only."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import streamlit as st
@@ -27,7 +28,9 @@ def _live() -> None:
         plant = dashboard()
         now = utc_now()
         period = st.session_state.get("live:period") or PERIODS[0]
-        view = _view(plant.store, plant.config.database_url, plant.station, since(period, now))
+        view = _view(
+            plant.store, plant.config.database_url, plant.station, since(period, now, plant.config.station.shifts)
+        )
         if view is None:
             st.html(
                 tiles.banner(words.WORKER_AWAY, "No worker has been here yet", NO_WORKER, f"station {plant.station}")
@@ -39,14 +42,14 @@ def _live() -> None:
         _body(plant, view, period)
 
 
-def since(period: str, now: datetime) -> datetime:
+def since(period: str, now: datetime, shifts: Sequence[str]) -> datetime:
     """From when on parts are counted, in whole minutes so that all tabs share one query."""
     local = now.astimezone(local_zone())
     if period == "Last hour":
         return (local - timedelta(hours=1)).replace(second=0, microsecond=0)
     if period == "Today":
         return local.replace(hour=0, minute=0, second=0, microsecond=0)
-    return words.shift_start(local)
+    return words.shift_start(local, shifts)
 
 
 @st.cache_data(ttl=0.9, max_entries=16, show_spinner=False)
@@ -66,6 +69,9 @@ def _head(plant: Dashboard, view: data.LiveView, now: datetime) -> None:
         if stopped
         else Ask("station:stop", "Stop", "stop", {}, ":material/stop:")
     )
+    if station.halted:
+        ask = Ask("station:reset", "Reset", "reset", {}, ":material/restart_alt:")
+        stopped = False  # a reset starts nothing; also a held station may be reset
     with right:
         # Start does not release a station that is held: only a challenge, or an engineer on the page Health.
         ask_button(plant, station.id, ask, disabled=not alive or (stopped and bool(station.held)), primary=stopped)

@@ -195,6 +195,7 @@ def _numbers(view: View, settings: Config) -> Table:
         ("product", _product(view.recipe)),
         ("since start", _counts(said)),
         ("latency", _latency(said, settings)),
+        ("margin", _margin(said, settings)),
         (
             "waiting",
             f"{said.get('queue', 0)} in the queue, {said.get('in_flight', 0)} in flight, "
@@ -202,6 +203,7 @@ def _numbers(view: View, settings: Config) -> Table:
         ),
         *((f"camera {name}", _camera(one)) for name, one in said.get("cameras", {}).items()),
         ("broker", _broker(said)),
+        *([("PLC", _receipts(said))] if said.get("receipts") else []),
         ("database", _database(said)),
         *([("central", _central(said))] if "central_rows_behind" in said else []),
         ("disk", _disk(said)),
@@ -274,6 +276,17 @@ def _latency(said: Mapping[str, Any], settings: Config) -> Text:
     return Text.assemble((text, style), f"  (deadline {deadline_ms:.0f} ms, win {said.get('win', 0)} ms)")
 
 
+def _margin(said: Mapping[str, Any], settings: Config) -> Text:
+    """How near the verdicts came to the window after which none is sent as a result."""
+    left = said.get("margin_ms")
+    if left is None:
+        return Text("no verdict in the last five minutes", "dim")
+    win = float(said.get("win", settings.mqtt.window_ms))
+    style = "red" if left["least"] <= 0 else "yellow" if left["least"] < win / 2 else "green"
+    text = f"{left['least']:.0f} ms left at the slowest verdict, {left['p99']:.0f} ms at p99"
+    return Text.assemble((text, style), f"  (of {left['verdicts']} in the last five minutes)")
+
+
 def _camera(one: Mapping[str, Any]) -> Text:
     text = f"{one.get('frames', 0)} frames, {one.get('gaps', 0)} gaps, {one.get('reconnects', 0)} reconnects"
     problem = str(one.get("problem", ""))
@@ -285,6 +298,13 @@ def _broker(said: Mapping[str, Any]) -> Text:
     word = "connected" if connected else f"NOT connected: {said.get('broker_problem') or 'unknown'}"
     waiting = "?" if said.get("outbox") is None else said["outbox"]
     return Text.assemble((word, "green" if connected else "red"), f", {waiting} messages in the outbox")
+
+
+def _receipts(said: Mapping[str, Any]) -> Text:
+    """What the PLC says that it did, if it does."""
+    unconfirmed = said.get("rejects_not_confirmed", 0)
+    style = "red" if unconfirmed else "green"
+    return Text.assemble(f"{said['receipts']} receipts, ", (f"{unconfirmed} rejects not confirmed", style))
 
 
 def _database(said: Mapping[str, Any]) -> str:

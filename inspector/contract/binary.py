@@ -1,6 +1,6 @@
 """`resultb`: a verdict in 64 fixed bytes, for a PLC that copies a struct instead of reading text.
 
-May import `messages` and errors. The layout is naturally aligned, so that a PLC's own struct lies over it; the
+May import `codes`, `messages` and errors. The layout is naturally aligned, so that a PLC's own struct lies over it; the
 generated PLC code reads it by the same table. The check sum is CRC-32 of ISO-HDLC (zlib, Ethernet) over the first
 60 bytes, in the byte order of the rest.
 """
@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from inspector.contract.codes import ErrorCode
 from inspector.contract.messages import PART_LENGTH, Result
 from inspector.errors import ContractError
 
@@ -69,6 +70,13 @@ def pack_result(result: Result, byte_order: ByteOrder) -> bytes:
     values = result.model_dump() | {"magic": MAGIC, "zero": 0, "part": result.part.encode("ascii"), "crc": 0}
     body = struct.pack(_prefix(byte_order) + _FORMAT, *(values[field.name] for field in LAYOUT))[:CRC_OFFSET]
     return body + zlib.crc32(body).to_bytes(4, byte_order)
+
+
+def fit_for_binary(result: Result) -> Result:
+    """The verdict as `resultb` may say it: an id that has no room is left out whole, and such a part never passes."""
+    if len(result.part) <= PART_BYTES:
+        return result
+    return result.model_copy(update={"part": "", "res": 0, "err": result.err or int(ErrorCode.PART_ID_TOO_LONG)})
 
 
 def unpack_result(data: bytes, byte_order: ByteOrder) -> Result:

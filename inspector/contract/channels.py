@@ -90,7 +90,8 @@ _EXAMPLES: dict[type[Message], Message] = {
     ),
     Stats: Stats(
         boot=7, ts=1795219200, since=1795202400,
-        minute=Counters(n=60, ok=58, ng=2, und=0, none=0), shift=Counters(n=16800, ok=16540, ng=241, und=12, none=7),
+        minute=Counters(n=60, ok=58, ng=2, und=0, none=0), p50=36, p99=81,
+        shift=Counters(n=16800, ok=16540, ng=241, und=12, none=7), rate=60.0,
     ),
     Alarms: Alarms(boot=7, alarms=[Alarm(err=204, src="top", txt="the light has drifted", since=1795218000)]),
     Suspects: Suspects(

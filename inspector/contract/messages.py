@@ -400,7 +400,19 @@ class Start(CommandMessage):
 
 
 class Stop(CommandMessage):
-    """Stop inspecting; parts in flight get their verdict."""
+    """Stop inspecting; parts in flight, and those that come, get NONE (503) until the command start."""
+
+
+class Abort(CommandMessage):
+    """Stop, and give up at once what is in flight, triggers that wait for their picture included: NONE (503)."""
+
+
+class Halt(CommandMessage):
+    """Stop, and stay stopped: start is refused until the command reset."""
+
+
+class Reset(CommandMessage):
+    """End a halt (inspecting begins with start), and try again to load a product that could not be used."""
 
 
 class Sync(CommandMessage):
@@ -439,6 +451,9 @@ COMMANDS: Mapping[str, type[CommandMessage]] = {
     "select_recipe": SelectRecipe,
     "start": Start,
     "stop": Stop,
+    "abort": Abort,
+    "halt": Halt,
+    "reset": Reset,
     "confirm": Confirm,
     "challenge_begin": ChallengeBegin,
     "challenge_end": ChallengeEnd,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from inspector.contract.messages import U16, U32, U32_MAX, Message
 
+RATE_MAX = float(U32_MAX)
 REASONS = 8
 """How many reasons the acceptance gate has for a decision; `gate.Reason` numbers them from 1."""
 
@@ -26,7 +27,11 @@ class Counters(BaseModel):
 
 
 class Stats(Message):
-    """Counters of the last full minute and of the shift on `stats`; `since` is when the shift began, in UTC seconds."""
+    """Counters of the last full minute and of the shift on `stats`; `since` is when the shift began, in UTC seconds.
+
+    `p50` and `p99` are latencies of that minute in ms from exposure to verdict (null: no part came), `rate` the parts per
+    minute since the shift began.
+    """
 
     limit_bytes = 512
     canonical = False
@@ -35,7 +40,10 @@ class Stats(Message):
     ts: U32
     since: U32
     minute: Counters
+    p50: U32 | None
+    p99: U32 | None
     shift: Counters
+    rate: Annotated[float, Field(ge=0, le=RATE_MAX, allow_inf_nan=False)]
 
 
 class Disposition(Message):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from inspector.config import MqttConfig
+from inspector.contract.binary import ByteOrder
 from inspector.contract.codes import AckCode
 from inspector.contract.gate import AcceptanceGate, Decision, GateCounts, GateSettings
 from inspector.contract.link import BrokerLink
@@ -46,6 +47,7 @@ class PlcSettings:
 
     With `result_last` it asks for `result` only once the station is ready, as a PLC with one block per topic may: what
     somebody left retained there then meets a gate that could accept it.
+    With `binary` the PLC reads verdicts on `resultb`, in this byte order, and none on `result`.
     """
 
     client_id: str = "virtual-plc"
@@ -53,6 +55,7 @@ class PlcSettings:
     allow_simulated: bool = False
     first_trigger: int = 1
     result_last: bool = False
+    binary: ByteOrder | None = None
 
 
 class VirtualPlc:
@@ -74,13 +77,15 @@ class VirtualPlc:
         self.settings = settings or PlcSettings()
         self.topics = Topics(config.prefix)
         self._has_result = not self.settings.result_last
-        first = (self.topics.result,) if self._has_result else ()
+        self._verdicts = self.topics.of("resultb" if self.settings.binary else "result")
+        first = (self._verdicts,) if self._has_result else ()
         topics = (*first, self.topics.state, self.topics.hb, self.topics.ack)
         subscriptions = tuple((topic, 1) for topic in topics)
         self.link = BrokerLink(config, Identity(self.settings.client_id, subscriptions=subscriptions))
         self._events: queue.Queue[Event] = self.link.listen(Connected, Lost, Received)
         self._gate = gate or AcceptanceGate(
-            GateSettings(self.settings.timeout_s, self.settings.allow_simulated), wanted_rcp=wanted_rcp
+            GateSettings(self.settings.timeout_s, self.settings.allow_simulated, self.settings.binary or "little"),
+            wanted_rcp=wanted_rcp,
         )
         self._on_decision = on_decision
         self._changed = threading.Condition()  # guards the gate, the decisions and the answers
@@ -265,7 +270,7 @@ class VirtualPlc:
                 decisions = self._take(event)
                 self._keep(decisions)
                 if not self._has_result and self._gate.is_ready(time.monotonic()):
-                    self._has_result = self.link.subscribe(self.topics.result)
+                    self._has_result = self.link.subscribe(self._verdicts)
                 if event is not None or decisions:
                     self._changed.notify_all()
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import delete, select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from inspector.store import copying
 from inspector.store.schema import InspectionRow, OutboxRow, RegionRow
@@ -35,6 +35,16 @@ class VerdictRecord:
     detail: dict[str, Any] = field(default_factory=dict)
     regions: tuple[Region, ...] = ()
     messages: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class PlcDecision:
+    """What the PLC did with the part of verdict (boot, seq): `acc` 1 let it pass, 0 did not, for the reason `rsn`."""
+
+    boot: int
+    seq: int
+    acc: int
+    rsn: int
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,28 @@ def _row(station_id: int, verdict: VerdictRecord) -> InspectionRow:
     }
     regions = [RegionRow(position=i, **asdict(region)) for i, region in enumerate(verdict.regions)]
     return InspectionRow(station_id=station_id, regions=regions, **plain)
+
+
+def set_dispositions(
+    session: Session, station_id: int, decisions: Sequence[PlcDecision]
+) -> dict[tuple[int, int], VerdictRecord]:
+    """Put what the PLC did beside its verdicts; gives those that are stored (without pictures and detail), by (boot, seq)."""
+    found = {}
+    for one in decisions:
+        query = select(InspectionRow).where(
+            InspectionRow.station_id == station_id, InspectionRow.boot == one.boot, InspectionRow.seq == one.seq
+        )
+        row = session.scalar(query.options(defer(InspectionRow.detail)))
+        if row is not None:
+            row.acc, row.rsn = one.acc, one.rsn
+            found[(one.boot, one.seq)] = _plain(row)
+    return found
+
+
+def _plain(row: InspectionRow) -> VerdictRecord:
+    left_out = ("detail", "regions", "messages")
+    names = [name for name in VerdictRecord.__dataclass_fields__ if name not in left_out]
+    return VerdictRecord(**{name: getattr(row, name) for name in names})
 
 
 def pending_outbox(session: Session, station_id: int, limit: int) -> list[OutboxRow]:

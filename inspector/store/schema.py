@@ -282,6 +282,8 @@ class InspectionRow(Base):
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)  # the `detail` message: parts, branches, timings
     image_path: Mapped[str | None] = mapped_column(Text)  # below the data folder; None: not kept
     map_path: Mapped[str | None] = mapped_column(Text)
+    acc: Mapped[int | None]  # what the PLC did: 1 let it pass, 0 did not; None: it has not said
+    rsn: Mapped[int | None]  # its reason, numbered by the contract
     regions: Mapped[list["RegionRow"]] = relationship(
         back_populates="inspection", order_by="RegionRow.position", cascade="all, delete-orphan"
     )

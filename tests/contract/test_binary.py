@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspector.contract.binary import LAYOUT, SIZE_BYTES, ByteOrder, pack_result, unpack_result
+from inspector.contract.binary import (
+    LAYOUT,
+    PART_BYTES,
+    SIZE_BYTES,
+    ByteOrder,
+    fit_for_binary,
+    pack_result,
+    unpack_result,
+)
+from inspector.contract.codes import ErrorCode
 from inspector.contract.gate import AcceptanceGate, GateSettings
 from inspector.contract.messages import Heartbeat, Result, State
 from inspector.errors import ContractError
@@ -105,3 +114,13 @@ def test_the_gate_takes_either_form_and_a_verdict_in_both_only_once() -> None:
     assert [one.accepted for one in gate.feed("resultb", pack_result(RESULT, "big"), retained=False, now=0.1)] == [True]
     assert gate.feed("result", RESULT.to_json(), retained=False, now=0.1) == []
     assert (gate.counts.malformed, gate.counts.retained, gate.counts.duplicates) == (1, 1, 1)
+
+
+@given(results())
+def test_an_id_without_room_is_left_out_whole_and_its_part_never_passes(result: Result) -> None:
+    told = unpack_result(pack_result(fit_for_binary(result), "little"), "little")
+    if len(result.part) <= PART_BYTES:
+        assert told == result
+    else:
+        assert (told.part, told.res, told.trg, told.seq) == ("", 0, result.trg, result.seq)
+        assert told.err == result.err or (result.err == 0 and told.err == ErrorCode.PART_ID_TOO_LONG)

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from inspector.config import MqttConfig
 from inspector.contract.codes import Flag
 from inspector.contract.gate import AcceptanceGate, Decision, GateSettings, Reason, boot_is_newer
 from inspector.contract.messages import U32_MAX, Heartbeat, Result, State
+from inspector.contract.virtual_plc import PlcSettings, VirtualPlc
 
 RCP = 3
 
@@ -71,6 +73,22 @@ def test_a_verdict_that_is_not_a_plain_ok_rejects_the_part_at_once(changes: dict
 
     assert not decision.accepted
     assert decision.reason is reason
+
+
+@pytest.mark.parametrize("kind", ["last", "late", "detail", "stats"])
+def test_a_copy_of_a_verdict_for_displays_or_the_record_decides_nothing(kind: str) -> None:
+    gate = ready_gate()
+    gate.trigger(1, 0.0)
+
+    assert gate.feed(kind, result(1, 1), retained=False, now=0.1) == []
+    assert gate.open_triggers == (1,)
+
+
+def test_the_virtual_plc_hears_verdicts_in_one_form_and_no_copies_of_them() -> None:
+    for binary, kind in ((None, "result"), ("big", "resultb")):
+        plc = VirtualPlc(MqttConfig(), PlcSettings(binary=binary))
+        heard = {plc.topics.kind(topic) for topic, _ in plc.link._identity.subscriptions}
+        assert heard == {kind, "state", "hb", "ack"}
 
 
 def test_a_warning_about_the_picture_does_not_block_a_good_part() -> None:

@@ -2,8 +2,8 @@
 
 from hypothesis import given, settings
 
-from inspector.contract.messages import Alarms, Detail, Message, Result
-from inspector.contract.reports import REASONS
+from inspector.contract.messages import U16_MAX, U32_MAX, Alarms, Detail, Message, Result
+from inspector.contract.reports import RATE_MAX, REASONS, Counters, Stats
 from tests.contract import strategies
 
 
@@ -16,6 +16,15 @@ def test_a_result_has_at_most_240_bytes(result: Result) -> None:
 @given(strategies.states() | strategies.heartbeats())
 def test_a_state_and_a_heartbeat_have_at_most_240_bytes(message: Message) -> None:
     assert len(message.to_json()) <= 240
+
+
+def test_stats_at_their_maxima_have_at_most_512_bytes() -> None:
+    most = Counters(n=U32_MAX, ok=U32_MAX, ng=U32_MAX, und=U32_MAX, none=U32_MAX)
+    stats = Stats(
+        boot=U16_MAX, ts=U32_MAX, since=U32_MAX, minute=most, p50=U32_MAX, p99=U32_MAX, shift=most, rate=RATE_MAX
+    )
+    assert len(stats.to_json()) <= Stats.limit_bytes == 512
+    assert Stats.from_json(stats.to_json()) == stats
 
 
 @settings(deadline=None)

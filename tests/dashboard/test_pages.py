@@ -157,6 +157,16 @@ def test_a_stopped_station_offers_start(scene: Scene, run_page: PageRunner) -> N
     assert [row.name for row in rows(scene, Command)] == ["start"]
 
 
+def test_a_halted_station_offers_reset(scene: Scene, run_page: PageRunner) -> None:
+    ready_product(scene)
+    seed.alive(scene, StationState.HALTED, halted=True)
+    page = run_page("live", scene)
+
+    page.button(key="button-station-reset").click().run()
+
+    assert [row.name for row in rows(scene, Command)] == ["reset"]
+
+
 def test_products_opens_the_form_when_there_is_none(scene: Scene, run_page: PageRunner) -> None:
     page = run_page("products", scene)
 

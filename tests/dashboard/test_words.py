@@ -7,6 +7,7 @@ import pytest
 from dashboard import words
 from edge.drift import CODES
 from inspector.contract.codes import AckCode, ErrorCode, Flag, StationState
+from inspector.contract.gate import Reason
 from inspector.contract.messages import COMMANDS
 from inspector.store.challenges import ABORTED, FAILED, PASSED, RUNNING
 from inspector.types import Verdict
@@ -63,7 +64,7 @@ def test_ages_are_said_as_people_say_them(age_s: float, text: str) -> None:
     ("hour", "begin_day", "begin_hour"), [(5, 9, 22), (6, 10, 6), (13, 10, 6), (14, 10, 14), (21, 10, 14), (23, 10, 22)]
 )
 def test_shift_begins_at_six_fourteen_and_twenty_two(hour: int, begin_day: int, begin_hour: int) -> None:
-    begin = words.shift_start(datetime(2026, 3, 10, hour, 59, tzinfo=UTC))
+    begin = words.shift_start(datetime(2026, 3, 10, hour, 59, tzinfo=UTC), ["06:00", "14:00", "22:00"])
     assert (begin.day, begin.hour, begin.minute) == (begin_day, begin_hour, 0)
 
 
@@ -72,3 +73,10 @@ def test_flags_and_answers_have_words() -> None:
     assert words.answer_words(30).startswith("refused")
     assert words.answer_words(None) == "no answer yet"
     assert words.answer_words(77) == "answered with code 77"
+
+
+def test_each_reason_of_the_plc_has_words_and_silence_has_none() -> None:
+    assert set(words.PLC_REASONS) == set(Reason)
+    assert words.disposition_words(None, None) == ""
+    assert words.disposition_words(1, 1) == "it passed"
+    assert words.disposition_words(0, 8) == "rejected: the verdict was not OK"

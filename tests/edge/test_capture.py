@@ -1,7 +1,9 @@
 """Whatever a camera does, each part that passes by is owed one verdict, and the camera is connected again."""
 
 import queue
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,7 +65,7 @@ class Post:
         self.station = Station(boot=1, mode=StationMode.PRODUCTION, window_ms=2000, heartbeat_ms=1000)
         self.inbox = Inbox(100)
         pulse = Pulse(None, self.station, 1.0)  # type: ignore[arg-type]  # never beaten here
-        intake = Intake(self.station, Deadlines(), self.inbox, pulse, 1.0)
+        intake = Intake(self.station, Deadlines(), self.inbox, pulse, 1.0, part_length=24)
         settings = CameraConfig.model_validate({"name": "c", "trigger": "mqtt", "timeout_s": 0.1, **config})
         self.thread = CaptureThread(settings, intake, self.station, last_trigger=last)
 
@@ -239,3 +241,35 @@ def test_a_driver_that_does_not_come_back_is_told(post: Callable[..., Post]) -> 
     line.thread._reading_since_monotonic_s = 0.0
     line.thread.watch(1e9)
     assert line.station.shown[1] is ErrorCode.FRAME_TIMEOUT
+
+
+def test_a_part_id_without_room_in_the_binary_form_is_refused_and_never_cut(post: Callable[..., Post]) -> None:
+    running = post()
+    running.run(replace(_frame(1), part_id="x" * 24), replace(_frame(2, 1), part_id="y" * 25))
+    assert running.parts(2) == [(1, ErrorCode.NONE), (2, ErrorCode.PART_ID_TOO_LONG)]
+
+
+def test_a_refused_trigger_gets_its_verdict_without_waiting_for_the_next_one(post: Callable[..., Post]) -> None:
+    running = post()
+    running.run()
+    running.thread.refuse(1, "y" * 25, ErrorCode.PART_ID_TOO_LONG)
+    assert running.parts(1) == [(1, ErrorCode.PART_ID_TOO_LONG)]
+
+
+def test_an_abort_gives_the_triggers_that_wait_their_verdict_without_a_picture(post: Callable[..., Post]) -> None:
+    running = post(last=4)
+    for trigger in (6, 7):
+        running.thread.trigger(trigger, "", 0.0)
+    running.thread.drop()
+    running.run(_frame(5))  # was being taken; without a trigger of its own it counts from its exposure, long ago
+    assert running.parts(3) == [(trigger, ErrorCode.ABORTED) for trigger in (5, 6, 7)]
+    assert running.thread.waiting == 0
+
+
+def test_a_part_that_was_triggered_before_a_stop_is_not_judged_after_the_next_start(post: Callable[..., Post]) -> None:
+    running = post()
+    running.thread.trigger(1, "", time.monotonic())
+    running.thread.leave()
+    running.thread.trigger(2, "", time.monotonic() + 1.0)
+    running.run(_frame(1), _frame(2, 1))
+    assert running.parts(2) == [(1, ErrorCode.ABORTED), (2, ErrorCode.NONE)]

@@ -1,7 +1,7 @@
 """The two lanes: what may be sent when, judged with a plain list as the broker and a given time."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import settings
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from edge.lanes import LIVE_QUEUE_SIZE, RETRY_S, Lanes, LiveVerdict, OutboxMessage, Outgoing
+from inspector.contract.binary import unpack_result
 from inspector.contract.codes import Flag
 from inspector.contract.messages import Result
 from inspector.contract.session import Token
@@ -203,12 +204,83 @@ def test_the_live_lane_is_bounded_and_the_rest_is_for_the_record(lanes: Lanes, w
     assert lanes.counts.live_overflow == 1
 
 
+def test_the_margin_is_what_the_verdicts_of_the_last_five_minutes_left_of_the_window(lanes: Lanes, wire: Wire) -> None:
+    assert lanes.margin(0.0) is None
+    for row_id in range(1, 201):
+        lanes.offer(verdict(row_id, captured=100.0 - (1.5 if row_id == 1 else 0.25)))
+    lanes.pump_live(100.0, wire.send)
+    told = lanes.margin(101.0)
+    assert told is not None
+    assert (told.least_s, told.p99_s, told.verdicts) == (0.5, 1.75, 200)
+
+    lanes.offer(verdict(201, captured=200.0))
+    lanes.pump_live(203.0, wire.send)
+    assert lanes.margin(203.0) is not None
+    assert lanes.margin(203.0).least_s == -1.0  # type: ignore[union-attr]  # it went to `late`
+    assert lanes.margin(503.5) is None
+
+
+@pytest.fixture
+def both() -> Lanes:
+    return Lanes(WINDOW_S, "big")
+
+
+def test_the_binary_form_says_the_same_and_follows_the_same_rules(both: Lanes, wire: Wire) -> None:
+    both.offer(verdict(1, captured=10.0))
+    both.pump_live(10.05, wire.send)
+
+    [(_, text)], [(_, binary)] = wire.of("result"), wire.of("resultb")
+    assert unpack_result(binary.payload, "big") == Result.from_json(text.payload)
+    assert (binary.qos, binary.retain, binary.expiry_s) == (1, False, text.expiry_s)
+
+    both.offer(verdict(2, captured=10.0))
+    both.pump_live(10.0 + WINDOW_S + 0.001, wire.send)
+    assert len(wire.of("resultb")) == 1
+
+
+def test_a_verdict_is_delivered_when_both_forms_are_acknowledged(both: Lanes, wire: Wire) -> None:
+    both.offer(verdict(1))
+    both.pump_live(0.1, wire.send)
+    both.acknowledge(wire.of("result")[0][0], True, 0.2)
+    assert both.take_acknowledged() == []
+    both.acknowledge(wire.of("resultb")[0][0], True, 0.2)
+    assert both.take_acknowledged() == [1]
+
+
+def test_a_lost_binary_form_is_sent_again_while_it_is_young_and_never_when_it_is_old(both: Lanes, wire: Wire) -> None:
+    both.offer(verdict(1))
+    both.pump_live(0.1, wire.send)
+    both.acknowledge(wire.of("result")[0][0], True, 0.2)
+    both.lose(1)
+    wire.session = 2
+    both.pump_live(0.5, wire.send)
+    assert len(wire.of("resultb")) == 2
+
+    both.lose(2)
+    both.pump_live(WINDOW_S + 0.1, wire.send)
+    assert len(wire.of("resultb")) == 2
+
+
+def test_a_connection_without_room_for_the_binary_form_gets_it_later_and_the_text_once(both: Lanes, wire: Wire) -> None:
+    both.offer(verdict(1))
+    both.pump_live(0.1, lambda message: None if message.kind == "resultb" else wire.send(message))
+    assert wire.of("resultb") == []
+    both.acknowledge(wire.of("result")[0][0], True, 0.2)
+    both.pump_live(0.3, wire.send)
+
+    assert (len(wire.of("result")), len(wire.of("resultb"))) == (1, 1)
+    both.acknowledge(wire.of("resultb")[0][0], True, 0.4)
+    assert both.take_acknowledged() == [1]
+
+
 class AnyInterleaving(RuleBasedStateMachine):
     """Commits, acknowledgements, losses and time in any order, with a store that keeps its rows until told."""
 
+    byte_order: Literal["little"] | None = None
+
     def __init__(self) -> None:
         super().__init__()
-        self.lanes = Lanes(WINDOW_S)
+        self.lanes = Lanes(WINDOW_S, self.byte_order)
         self.wire = Wire()
         self.now = 0.0
         self.rows: dict[int, OutboxMessage] = {}
@@ -222,9 +294,10 @@ class AnyInterleaving(RuleBasedStateMachine):
         token = self.wire.send(message)
         if token is None:
             return None
-        if message.kind in ("result", "late"):
-            seq = Result.from_json(message.payload).seq
-            if message.kind == "result":
+        if message.kind in ("result", "resultb", "late"):
+            binary = message.kind == "resultb"
+            seq = (unpack_result(message.payload, "little") if binary else Result.from_json(message.payload)).seq
+            if message.kind != "late":
                 assert self.now - self.captured[seq] <= WINDOW_S
                 assert not message.retain
             else:
@@ -304,3 +377,18 @@ class AnyInterleaving(RuleBasedStateMachine):
 
 TestAnyInterleaving: Any = AnyInterleaving.TestCase
 TestAnyInterleaving.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+class AnyInterleavingOfBothForms(AnyInterleaving):
+    """The same with `resultb` switched on."""
+
+    byte_order = "little"
+
+    @rule(seconds=st.sampled_from([0.1, 3.0]))
+    def no_room_for_the_second_form(self, seconds: float) -> None:
+        self.lanes.pump_live(self.now, lambda message: None if message.kind == "resultb" else self.send(message))
+        self.now += seconds
+
+
+TestAnyInterleavingOfBothForms: Any = AnyInterleavingOfBothForms.TestCase
+TestAnyInterleavingOfBothForms.settings = TestAnyInterleaving.settings

@@ -106,3 +106,16 @@ def test_the_recipe_message_says_where_the_threshold_comes_from(station: Station
     message = station.recipe_message()
     assert message is not None
     assert (message.rcp, message.name, message.cal, message.n) == (3, "bracket", "provisional", 4)
+
+
+def test_a_halt_is_shown_also_while_a_product_is_prepared_and_outlives_it(station: Station) -> None:
+    station.set_up(active())
+    station.prepare()
+    station.halt()
+    assert _said(station)[0] == StationState.HALTED
+    station.activate(active(rcp=4))
+    assert _said(station)[:2] == (StationState.HALTED, 4)
+    assert station.snapshot.refusal is ErrorCode.ABORTED
+    station.reset()
+    station.run(True)
+    assert _said(station)[0] == StationState.CONTINUOUS_EXECUTION

@@ -26,6 +26,7 @@ STATUS: dict[str, Any] = {
     "heartbeat_age_s": 0.05,
     "broker_connected": True,
     "outbox": 12,
+    "margin_s": 1.875,
     "wal_bytes": 4096,
     "database_bytes": 8192,
     "disk_free_bytes": 10**9,
@@ -73,6 +74,7 @@ def test_everything_that_the_status_tells_is_a_metric(telemetry: Telemetry) -> N
     assert found["inspector_broker_connected",] == 1
     assert found["inspector_ballast_held",] == 1
     assert found["inspector_wal_bytes",] == 4096
+    assert found["inspector_margin_seconds",] == 1.875
     assert found["inspector_drift_p_mean",] == 0.5
     assert found["inspector_camera_reconnects_total", "top"] == 2
     assert (found["inspector_camera_ok", "top"], found["inspector_camera_ok", "side"]) == (1, 0)
