@@ -62,6 +62,8 @@ class EncoderConfig(Section):
 
 FaultKind = Literal["missed", "timeout", "lost", "bad", "frozen", "black", "hang"]
 GENICAM_KINDS = ("genicam", "harvesters")
+MIN_CROP_PX = 16
+Px = Annotated[int, Field(ge=0, le=100_000)]
 
 
 class CameraConfig(Section):
@@ -106,6 +108,13 @@ class CameraConfig(Section):
         {}, description="GenICam: further features by name, written in this order and read back"
     )
     producer: Path | None = Field(None, description="Harvesters: the vendor's GenTL producer, a .cti file")
+    crop: tuple[Px, Px, Px, Px] | None = Field(
+        None, description="[x, y, width, height] in px of the camera's picture that is inspected; null: all of it"
+    )
+    flip: Literal["none", "horizontal", "vertical"] = Field(
+        "none", description="mirrors the crop left to right (horizontal) or upside down (vertical)"
+    )
+    rotate_deg: Literal[0, 90, 180, 270] = Field(0, description="turns the crop clockwise, after the flip")
     seed: int = Field(0, description="simulated: seed of the drawn parts")
     defect_rate: Annotated[float, Field(ge=0, le=1)] = Field(0.15, description="simulated: share of bad parts")
     parts_per_product: Annotated[int, Field(ge=0)] = Field(
@@ -130,6 +139,8 @@ class CameraConfig(Section):
             "done_folder needs watch: true": self.done_folder is not None and not self.watch,
             "producer (a .cti file) needs kind harvesters": self.producer is not None and self.kind != "harvesters",
             "kind harvesters needs producer, a .cti file": self.producer is None and self.kind == "harvesters",
+            f"crop needs a width and a height of at least {MIN_CROP_PX} px": self.crop is not None
+            and min(self.crop[2:]) < MIN_CROP_PX,
             "faults need kind simulated": bool(self.faults) and self.kind != "simulated",
             f"the shares of faults must not exceed 1, but add up to {fault_share:g}": fault_share > 1,
         }
