@@ -5,6 +5,7 @@ asks once.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 
 import streamlit as st
@@ -16,6 +17,7 @@ from inspector.errors import UsageError
 from inspector.images import SUFFIXES
 from inspector.store import products
 from inspector.store.stations import ensure_station
+from inspector.types import Align
 
 NEW = "A new product"
 FORM, ASKED = "teach:form", "teach:asked"
@@ -43,6 +45,14 @@ def form(plant: Dashboard, view: data.ProductsView) -> None:
             max_upload_size=uploads.MAX_FILE_MB,
             key=f"teach:files:{number}",
         )
+        before = view.products[name][0].calibration.get("align") if name in view.products else None
+        align = st.checkbox(
+            "Align each part before it is inspected",
+            value=bool(before),
+            key=f"teach:align:{number}:{name if name in view.products else ''}",
+            help="Finds each part and brings it to where the first reference lies. It may lie 15 % of the picture off and be "
+            "turned by 15°, unless the revision before says otherwise; parts farther off get no verdict (301, 303).",
+        )
     judged = uploads.judge([_read(file.name, file.getvalue()) for file in files or []])
     kept = _choose(judged, number)
     fault = _name_fault(name, target == NEW, view) or uploads.set_fault([one.upload for one in judged], kept)
@@ -55,7 +65,7 @@ def form(plant: Dashboard, view: data.ProductsView) -> None:
             disabled=bool(fault),
             key=f"teach:build:{number}",
             on_click=request_build,
-            args=(plant, name, kept, number),
+            args=(plant, name, kept, number, align),
         )
         if fault:
             st.caption(fault)
@@ -63,8 +73,11 @@ def form(plant: Dashboard, view: data.ProductsView) -> None:
             st.caption(f"{uploads.FEW} or more pictures give a steadier threshold; fewer work too.")
 
 
-def request_build(plant: Dashboard, name: str, kept: Sequence[Upload], number: int) -> None:
-    """Ask the worker for a recipe, once for each form."""
+def request_build(plant: Dashboard, name: str, kept: Sequence[Upload], number: int, align: bool = False) -> None:
+    """Ask the worker for a recipe, once for each form.
+
+    With `align` parts are aligned, by the limits of the revision before if it did so.
+    """
     asked: set[int] = st.session_state.setdefault(ASKED, set())
     if number in asked:
         return
@@ -72,8 +85,10 @@ def request_build(plant: Dashboard, name: str, kept: Sequence[Upload], number: i
         decoded = uploads.decode(kept)
         with plant.store.write() as session:
             station = ensure_station(session, plant.station)
+            wish = products.last_wish(session, name)
+            wish = replace(wish, align=(wish.align or Align()) if align else None)
             recipe = products.request_recipe(
-                session, plant.data_path, name, decoded, station_id=station.id, who=WHO, now=utc_now()
+                session, plant.data_path, name, decoded, station_id=station.id, who=WHO, now=utc_now(), wish=wish
             )
         asked.add(number)
         st.session_state[FORM] = number + 1

@@ -3,8 +3,10 @@
 May import the records of the core and the contract's codes only.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from inspector.contract.codes import AckCode, ErrorCode, Flag, StationState
 from inspector.promises import interval
@@ -59,7 +61,7 @@ ERRORS: dict[ErrorCode, str] = {
     ErrorCode.LIGHT_DRIFT: "the light has drifted",
     ErrorCode.SCORE_DRIFT: "the scores of accepted parts have drifted",
     ErrorCode.PART_NOT_FOUND: "no part was found in the picture",
-    ErrorCode.CAMERA_MOVED: "the camera has moved",
+    ErrorCode.CAMERA_MOVED: "the camera or the part has moved",
     ErrorCode.NO_RECIPE: "no product was active",
     ErrorCode.FINGERPRINT_MISMATCH: "the recipe was made for another encoder",
     ErrorCode.WRONG_PRODUCT: "the part looks like none of the references: another product?",
@@ -199,3 +201,20 @@ def shift_start(now: datetime) -> datetime:
     hours = [hour for hour in (6, 14, 22) if hour <= now.hour]
     day = now if hours else now - timedelta(days=1)
     return day.replace(hour=hours[-1] if hours else 22, minute=0, second=0, microsecond=0)
+
+
+def align_words(align: Mapping[str, Any] | None) -> str:
+    """How far an aligned part may lie off; empty where parts are not aligned."""
+    if align is None:
+        return ""
+    return f"up to {100 * align['max_shift']:.0f} % off, turned by up to {align['max_turn_deg']:.0f}°"
+
+
+def placement_words(placement: Mapping[str, float] | None) -> str:
+    """Where an aligned part was found; empty where parts are not aligned."""
+    if not placement:
+        return ""
+    x, y = (100 * placement[name] for name in ("shift_x", "shift_y"))
+    return (
+        f"{x:+.1f} % and {y:+.1f} % off, turned by {placement['turn_deg']:+.1f}°, likeness {placement['likeness']:.2f}"
+    )
