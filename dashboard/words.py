@@ -10,7 +10,7 @@ from typing import Any
 
 from inspector.contract.codes import AckCode, ErrorCode, Flag, StationState
 from inspector.promises import interval
-from inspector.types import Verdict
+from inspector.types import Tiles, Verdict
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,11 @@ def align_words(align: Mapping[str, Any] | None) -> str:
     if align is None:
         return ""
     return f"up to {100 * align['max_shift']:.0f} % off, turned by up to {align['max_turn_deg']:.0f}°"
+
+
+def tiles_words(tiles: Mapping[str, int] | None) -> str:
+    """In how many tiles pictures are seen; empty where they are seen at once."""
+    return "" if tiles is None else str(Tiles(**tiles))
 
 
 def placement_words(placement: Mapping[str, float] | None) -> str:

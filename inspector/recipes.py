@@ -81,6 +81,7 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
         taught=[_marked(data_path, label) for label in teachers],
         rois=wish.rois,
         align=wish.align,
+        tiles=wish.tiles,
     )
     findings = [*check_pictures(images, names), *check_scores(detector.mutual)]
     tell(0.7, "scoring the confirmed good parts")

@@ -135,6 +135,29 @@ class Align:
         return (margin, margin, 1 - 2 * margin, 1 - 2 * margin) if self.box is None else self.box
 
 
+MAX_TILES = 16
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How many tiles a picture is seen in, `rows` × `columns`; both 0: as its size asks for."""
+
+    rows: int = 0
+    columns: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.is_auto and (min(self.rows, self.columns) < 1 or not 2 <= self.rows * self.columns <= MAX_TILES):
+            raise ValueError(f"a picture is seen in 2 to {MAX_TILES} tiles, but {self.rows}x{self.columns} were given")
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the picture's size decides."""
+        return (self.rows, self.columns) == (0, 0)
+
+    def __str__(self) -> str:
+        return "auto" if self.is_auto else f"{self.rows}x{self.columns}"
+
+
 def align_of(record: Mapping[str, Any] | None) -> Align | None:
     """What was wished of alignment, from its stored record.
 

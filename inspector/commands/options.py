@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from inspector.errors import UsageError
-from inspector.types import Align, Box
+from inspector.types import Align, Box, Tiles
 
 ConfigOption = Annotated[
     Path | None,
@@ -28,6 +28,13 @@ FoundByOption = Annotated[
     typer.Option(
         help="With --align: where the part lies in the first reference, left,top,width,height as fractions; default: the "
         "picture without a margin of --max-shift."
+    ),
+]
+TilesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="See pictures that are larger than the model's input in ROWSxCOLUMNS tiles, 2 to 16; auto: as the size of the "
+        "first reference asks for; none: at once."
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
@@ -73,6 +80,25 @@ def align_wish(
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def tiles_wish(text: str | None, before: Tiles | None = None) -> Tiles | None:
+    """What `--tiles` wishes; without it as it was `before`.
+
+    Raises:
+        UsageError: not ROWSxCOLUMNS, or too many.
+    """
+    if text is None:
+        return before
+    if text in ("auto", "none"):
+        return Tiles() if text == "auto" else None
+    try:
+        rows, columns = (int(side) for side in text.lower().split("x"))
+        return Tiles(rows, columns)
+    except ValueError as error:
+        raise UsageError(
+            f"--tiles is {text!r}; expected ROWSxCOLUMNS, for example 2x2, auto or none ({error})"
+        ) from error
 
 
 def _box(text: str) -> Box:

@@ -22,7 +22,9 @@ from inspector.commands.options import (
     JsonOption,
     MaxShiftOption,
     MaxTurnOption,
+    TilesOption,
     align_wish,
+    tiles_wish,
 )
 from inspector.commands.worker import ask_worker
 from inspector.config import Config, load_config
@@ -31,7 +33,7 @@ from inspector.errors import NotApprovedError, NotFoundError, StationError, Usag
 from inspector.store import engine, labels, products, stations
 from inspector.store.engine import Store
 from inspector.store.schema import Product, Recipe
-from inspector.types import ImageArray, Roi, promise_words
+from inspector.types import ImageArray, Roi, Tiles, promise_words
 
 SHOWN_ESCAPES = 5
 
@@ -48,6 +50,7 @@ def add(
     max_shift: MaxShiftOption = None,
     max_turn: MaxTurnOption = None,
     found_by: FoundByOption = None,
+    tiles: TilesOption = None,
     activate_it: Annotated[bool, typer.Option("--activate", help="Make it the station's product at once.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -66,6 +69,7 @@ def add(
     with opened(settings) as store:
         with store.read() as session:
             wish = products.last_wish(session, name)
+        wish = replace(wish, tiles=tiles_wish(tiles, wish.tiles))
         wish = replace(wish, align=align_wish(align, max_shift, max_turn, found_by, wish.align))
         recipe = built(settings, store, name, pictures, wish)
         if activate_it and recipe["status"] == "ready":
@@ -98,6 +102,7 @@ def recalibrate(
     max_shift: MaxShiftOption = None,
     max_turn: MaxTurnOption = None,
     found_by: FoundByOption = None,
+    tiles: TilesOption = None,
     activate_it: Annotated[bool, typer.Option("--activate", help="Make it the station's product at once.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -147,6 +152,7 @@ def recalibrate(
             grey=wish.grey if grey is None else grey,
             rois=() if whole else tuple(_roi(text) for text in roi or []) or wish.rois,
             align=align_wish(align, max_shift, max_turn, found_by, wish.align),
+            tiles=tiles_wish(tiles, wish.tiles),
         )
         recipe = built(settings, store, name, pictures, wish)
         if activate_it and recipe["status"] == "ready":
@@ -448,6 +454,8 @@ def _show_recipe(recipe: dict[str, Any]) -> None:
         typer.echo(f"    {recipe['message']}")
     if align := recipe["promise"].get("align"):
         typer.echo(f"    parts are aligned: {100 * align['max_shift']:.0f} % off, {align['max_turn_deg']:.0f}° at most")
+    if tiles := recipe["promise"].get("tiles"):
+        typer.echo(f"    seen in tiles: {Tiles(**tiles)}")
     for bit, roi in enumerate(one for one in recipe["promise"].get("rois") or [] if one["inspected"]):
         typer.echo(f"    region {bit}: {roi['name']} at {roi['box']}, sensitivity {roi['sensitivity']:g}")
     for reference in recipe["references"]:

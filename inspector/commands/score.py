@@ -18,7 +18,9 @@ from inspector.commands.options import (
     FoundByOption,
     MaxShiftOption,
     MaxTurnOption,
+    TilesOption,
     align_wish,
+    tiles_wish,
 )
 from inspector.config import load_config
 from inspector.errors import ImageError, UsageError
@@ -45,6 +47,7 @@ def score(
     max_shift: MaxShiftOption = None,
     max_turn: MaxTurnOption = None,
     found_by: FoundByOption = None,
+    tiles: TilesOption = None,
     config: ConfigOption = None,
     json_file: JsonFileOption = None,
     maps: MapsOption = None,
@@ -60,7 +63,7 @@ def score(
     from inspector.detection.detector import Detector
     from inspector.detection.encoder import load_encoder
 
-    wish = align_wish(align, max_shift, max_turn, found_by)
+    wish, seen_in = align_wish(align, max_shift, max_turn, found_by), tiles_wish(tiles)
     _make_folders(json_file, maps, explain)
     errors = Console(stderr=True)
     paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
@@ -75,6 +78,7 @@ def score(
             names=[path.name for path in reference_paths],
             progress=lambda fraction, message: bar.update(task, completed=fraction, description=message),
             align=wish,
+            tiles=seen_in,
         )
     rows = []
     for path, stem in zip(track(paths, "scoring", console=errors, transient=True), _unique_stems(paths), strict=True):

@@ -26,10 +26,11 @@ from inspector.detection.fixture import Fixture
 from inspector.detection.golden import Golden
 from inspector.detection.lessons import Lesson, Subject
 from inspector.detection.novelty import among, features
+from inspector.detection.tiling import tiled
 from inspector.drift import Looks, Measures, thumbnail
 from inspector.errors import BankCorruptError, BankError, BankMismatchError, ImageError
 from inspector.images import decode_image, encode_png
-from inspector.types import Align, Calibration, ImageArray, Placement, Roi, align_of, roi_of
+from inspector.types import Align, Calibration, ImageArray, Placement, Roi, Tiles, align_of, roi_of
 
 FORMAT = 5
 TENSORS, MANIFEST, GOLDEN = "bank.safetensors", "manifest.json", "golden.png"
@@ -93,6 +94,7 @@ class ResidualBank:
     roi_scales: tuple[float, ...] = ()
     fixture: Fixture | None = None
     places: tuple[Placement, ...] = ()
+    tiles: Tiles | None = None
 
     @property
     def looks(self) -> Looks:
@@ -240,6 +242,7 @@ class ResidualBank:
             "pixel_threshold": self.pixel_threshold,
             "rois": [asdict(roi) for roi in self.rois],
             "roi_scales": list(self.roi_scales),
+            "tiles": None if self.tiles is None else asdict(self.tiles),
             "align": None if self.fixture is None else asdict(self.fixture.align) | {"limit": self.fixture.limit},
             "places": [asdict(place) for place in self.places],
             "measures": [asdict(one) for one in self.measures],
@@ -270,7 +273,7 @@ class ResidualBank:
             bank = _from_manifest(manifest, tensors, golden)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BankCorruptError(f"{folder}: the manifest does not fit the tensors: {error}. {ADVICE}") from error
-        if bank.made_by != MadeBy.of(encoder):
+        if bank.made_by != MadeBy.of(tiled(encoder, bank.tiles)):
             raise BankMismatchError(
                 f"{folder}: built by encoder {bank.encoder_name} ({bank.encoder_fingerprint[:12]}), but {encoder.name} "
                 f"({encoder.fingerprint[:12]}) is loaded. {ADVICE}"
@@ -375,6 +378,7 @@ def _from_manifest(manifest: dict[str, Any], tensors: dict[str, Tensor], golden:
         lessons=_lessons(manifest.get("lessons", []), tensors, len(made_by.taps)),
         rois=tuple(roi_of(roi) for roi in manifest["rois"]),
         roi_scales=tuple(float(scale) for scale in manifest["roi_scales"]),
+        tiles=None if manifest["tiles"] is None else Tiles(**manifest["tiles"]),
         fixture=_fixture_of(manifest["align"], tensors),
         places=tuple(Placement(**place) for place in manifest["places"]),
         golden=Golden(golden, float(manifest["golden"]["score"]), float(manifest["golden"]["peak"])),

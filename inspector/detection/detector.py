@@ -21,6 +21,7 @@ from inspector.detection.matching import ReferencePatches, matched_residuals, pr
 from inspector.detection.novelty import features, novelty
 from inspector.detection.regions import find_regions
 from inspector.detection.rois import WHOLE, Layout
+from inspector.detection.tiling import chosen, tiled
 from inspector.detection.towers import Tokens
 from inspector.detection.variations import variations
 from inspector.errors import BankError, BankMismatchError, CalibrationError
@@ -37,6 +38,7 @@ from inspector.types import (
     Region,
     Roi,
     ScoreParts,
+    Tiles,
     Verdict,
     check_image,
 )
@@ -62,11 +64,12 @@ class Detector:
                 f"the bank was built by {bank.encoder_name} ({bank.encoder_fingerprint[:12]}), but {encoder.name} "
                 f"({encoder.fingerprint[:12]}) is loaded; build the product again"
             )
-        self.encoder = encoder
+        self._base = encoder
+        self.encoder = encoder = tiled(encoder, bank.tiles)
         self.bank = bank
         self._references = _prepared(encoder, bank)
         self._features = features(bank.taps)
-        self._layout = Layout.of(bank.rois, encoder.image_size, encoder.device)
+        self._layout = Layout.of(bank.rois, encoder.canvas.size_hw, encoder.device)
         self.looks = bank.looks
         """What the references look like."""
         self.calibration: Calibration = bank.calibration
@@ -86,19 +89,23 @@ class Detector:
         taught: Sequence[lessons.Marked] = (),
         rois: Sequence[Roi] = (),
         align: Align | None = None,
+        tiles: Tiles | None = None,
     ) -> "Detector":
         """Build a bank from normal pictures and calibrate it provisionally.
 
         `prior` is the relative spread of normal scores that other products of the station showed, `taught` what people
         marked as defects to look out for and as marks to tolerate, `rois` where alone, and how strictly, it is inspected,
-        `align` that each part is brought to where the first reference lies before.
+        `align` that each part is brought to where the first reference lies before, `tiles` that it is seen in tiles.
 
         With K > 1 the first K scores of the calibration are those of the references, each against all others.
         """
         say = progress or (lambda fraction, message: None)
+        tiles = chosen(tiles, images[0], encoder.image_size) if images else None
+        plain, encoder = encoder, tiled(encoder, tiles)
         bank = ResidualBank.build(
             encoder, images, names, align=align, progress=lambda done, message: say(0.3 * done, message)
         )
+        bank = replace(bank, tiles=tiles)
         if taught:
             say(0.3, "learning from what was marked")
             bank = replace(bank, lessons=_lessons(encoder, bank, taught, images))
@@ -106,7 +113,7 @@ class Detector:
         if len(images) < FEW_REFERENCES:
             say(0.8, "scoring mild variations of the references")
             seen += _scored_variations(encoder, bank, images)
-        layout = Layout.of(rois, encoder.image_size, encoder.device)
+        layout = Layout.of(rois, encoder.canvas.size_hw, encoder.device)
         if layout is None:
             values = [float(value) for scores in seen for value in scores.image]
             scale = float(np.median([float(value) for scores in seen for value in scores.parts["visual_map"]]))
@@ -117,10 +124,10 @@ class Detector:
         peaks = [float(value) for scores in seen for value in scores.maps.amax(dim=(1, 2))]
         calibration = calibrate(values, len(images), scale=scale, prior=prior)
         limit = robust_limit(np.asarray(peaks), len(images), scale=float(np.median(np.abs(peaks))))
-        detector = cls(encoder, replace(bank, calibration=calibration, pixel_threshold=limit))
+        detector = cls(plain, replace(bank, calibration=calibration, pixel_threshold=limit))
         golden = detector._golden(images[0])
         say(1.0, "calibrated")
-        built = cls(encoder, replace(detector.bank, golden=golden))
+        built = cls(plain, replace(detector.bank, golden=golden))
         built.mutual = _mutual(seen[: len(images)] if len(images) > 1 else [])
         return built
 
@@ -209,15 +216,15 @@ class Detector:
             CalibrationError: too few scores for the wish.
         """
         calibration = calibrate_confirmed(scores, target=target, grey=grey, above=above)
-        return Detector(self.encoder, replace(self.bank, calibration=calibration))
+        return Detector(self._base, replace(self.bank, calibration=calibration))
 
     def without(self, index: int) -> "Detector":
         """The same threshold with a bank that lacks one reference: how the detector would see that reference's part."""
-        return Detector(self.encoder, self.bank.without(index))
+        return Detector(self._base, self.bank.without(index))
 
     def without_lessons(self) -> "Detector":
         """The same threshold with a bank that was taught nothing: what lessons changed is the difference."""
-        return Detector(self.encoder, replace(self.bank, lessons=()))
+        return Detector(self._base, replace(self.bank, lessons=()))
 
     def self_test(self, batch: int = 1) -> None:
         """Score the bank's golden picture alone and in a batch; this also warms the device up.
@@ -273,7 +280,8 @@ class Detector:
     ) -> tuple[Region, ...]:
         """Where a part is bad, in the camera's picture, and what it was compared with there."""
         shown = self._in_picture(self._inspected_part(anomaly_map), placement)
-        found = find_regions(shown, self._pixel_threshold, size_hw)
+        tiles = 1 if self.bank.tiles is None else self.bank.tiles.rows * self.bank.tiles.columns
+        found = find_regions(shown, self._pixel_threshold, size_hw, tiles)
         return tuple(self._with_matches(region, rows, size_hw, placement) for region in found)
 
     def _with_matches(
@@ -294,8 +302,7 @@ class Detector:
         return replace(region, matches=matches)
 
     def _unscored(self, placement: Placement | None = None) -> Inspection:
-        S = self.encoder.image_size
-        blank = np.full((S, S), nan, np.float32)
+        blank = np.full(self.encoder.canvas.size_hw, nan, np.float32)
         return Inspection(nan, self.threshold, Verdict.NONE, ScoreParts(nan), blank, placement=placement)
 
 
@@ -350,7 +357,7 @@ def _score(
                 global_token=tokens.global_token,
                 global_residual=tokens.global_token - mean_global,
             )
-        return scoring.score(evidence, encoder.text_residual, encoder.image_size, encoder.adapters)
+        return scoring.score(evidence, encoder.text_residual, encoder.canvas, encoder.adapters)
 
 
 def _leave_one_out(encoder: Encoder, bank: ResidualBank, say: Progress) -> list[scoring.Scores]:

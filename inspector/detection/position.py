@@ -89,6 +89,8 @@ def find_position(detector: Detector, image: ImageArray, inspection: Inspection)
     S, usual = detector.encoder.image_size, USUAL_SHARE * detector.pixel_threshold
     if inspection.verdict not in (Verdict.NG, Verdict.UNDECIDED) or detector.bank.fixture is not None:
         return None  # an aligned part lies as the references do, or is not found
+    if detector.bank.tiles is not None:
+        return None  # dozens of inspections of a large picture cost more than the advice is worth
     seen, before = inspection.anomaly_map, _level(inspection.anomaly_map)
     coverage = float((seen > usual).mean())
     if coverage < BROAD_COVERAGE or before <= usual:

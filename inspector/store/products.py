@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, selectinload
 from inspector.errors import NotFoundError, StoreError, UsageError
 from inspector.images import encode_png
 from inspector.store.schema import Audit, Product, Recipe, ReferenceImage
-from inspector.types import MAX_ROIS, Align, Calibration, ImageArray, Roi, align_of, roi_of
+from inspector.types import MAX_ROIS, Align, Calibration, ImageArray, Roi, Tiles, align_of, roi_of
 
 MAX_U16 = 65_535
 MAX_REFERENCES = 200
@@ -23,13 +23,15 @@ NAME = re.compile(r"^[^\W_][\w .+-]{0,63}$")
 
 @dataclass(frozen=True)
 class Wish:
-    """What the operator wants of a revision: rate of false rejects, width of the undecided zone, where it is inspected, and
-    whether each part is aligned before."""
+    """What the operator wants of a revision: rate of false rejects, width of the undecided zone, where it is inspected,
+    whether each part is aligned before, and whether it is seen in tiles.
+    """
 
     target: float | None = None
     grey: float = 0.0
     rois: tuple[Roi, ...] = ()
     align: Align | None = None
+    tiles: Tiles | None = None
 
     def __post_init__(self) -> None:
         names = [roi.name for roi in self.rois]
@@ -118,7 +120,8 @@ def wish_of(recipe: Recipe) -> Wish:
     """What the operator wanted of a revision."""
     kept = recipe.calibration
     rois = tuple(roi_of(record) for record in kept.get("rois") or [])
-    return Wish(kept.get("target"), kept.get("grey") or 0.0, rois, align_of(kept.get("align")))
+    tiles = None if kept.get("tiles") is None else Tiles(**kept["tiles"])
+    return Wish(kept.get("target"), kept.get("grey") or 0.0, rois, align_of(kept.get("align")), tiles)
 
 
 def add_escapes(session: Session, recipe_id: int, escapes: Sequence[dict[str, Any]]) -> None:

@@ -145,10 +145,10 @@ def test_aligned_pictures_say_where_the_part_lies_and_why_there_is_no_score(fold
     assert "no part was found: likeness" in none["error"]
 
 
-def test_limits_of_an_alignment_that_nobody_asked_for_are_refused(folder: Path) -> None:
+def test_limits_of_an_alignment_that_nobody_asked_for_and_impossible_ones_are_refused(folder: Path) -> None:
     for option in (("--max-shift", 0.1), ("--max-turn", 5), ("--found-by", "0,0,1,1")):
         result = run("-r", folder / "good", *option, folder / "a")
         assert isinstance(result.exception, UsageError)
         assert "give --align, too" in str(result.exception)
-    for wrong in (("--max-shift", 0.5), ("--found-by", "0,0,1")):
+    for wrong in (("--max-shift", 0.5), ("--found-by", "0,0,1"), ("--tiles", "5x5"), ("--tiles", "many")):
         assert isinstance(run("-r", folder / "good", "--align", *wrong, folder / "a").exception, UsageError)
