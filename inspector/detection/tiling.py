@@ -58,10 +58,9 @@ class TiledEncoder(Encoder):
         self._sides = tuple(count - (count - 1) * 2.0 * self._margin for count in (tiles.rows, tiles.columns))
         """Sides of the picture, in tiles."""
         self.grids = tuple((round(gh * self._sides[0]), round(gw * self._sides[1])) for gh, gw in base.grids)
-        S = base.image_size
-        self.canvas = Canvas(
-            (round(S * self._sides[0]), round(S * self._sides[1])), S, round(S * (1.0 - 2.0 * self._margin))
-        )
+        S, step = base.image_size, round(base.image_size * (1.0 - 2.0 * self._margin))
+        # Of windows, not of the sides above: rounding must not leave out the last window.
+        self.canvas = Canvas((S + (tiles.rows - 1) * step, S + (tiles.columns - 1) * step), S, step)
         self.image_size = max(self.canvas.size_hw)
         # γ is of distances on the grid of one picture; on a grid many times as large it would forbid every match.
         self.matching = replace(base.matching, gamma=0.0)

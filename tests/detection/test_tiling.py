@@ -60,6 +60,19 @@ def test_each_patch_of_the_large_grid_is_one_of_a_tile(encoder: Encoder) -> None
     assert tiled.canvas == Canvas((256, 480), 256, 224)
 
 
+@pytest.mark.parametrize("tiles", [Tiles(2, 2), Tiles(4, 4), Tiles(1, 16)])
+def test_the_windows_cover_the_map_to_its_last_pixel_at_any_size(tiles: Tiles) -> None:
+    for size in (192, 256, 320):
+        encoder = load_encoder(EncoderConfig(precision="fp32", threads=1, image_size=size))
+        canvas = TiledEncoder(encoder, tiles).canvas
+        maps = torch.zeros(1, *canvas.size_hw)
+        maps[0, -1, -1] = 1.0
+
+        windows = canvas.windows(maps)
+        assert windows.shape[1] == tiles.rows * tiles.columns
+        assert windows[0, -1, -1, -1] == 1.0
+
+
 def test_a_large_picture_gives_one_row_of_tokens_whatever_its_size(encoder: Encoder) -> None:
     tiled = TiledEncoder(encoder, Tiles(2, 3))
     images = [np.full((401, 733, 3), 90, np.uint8), np.full((90, 120, 3), 90, np.uint8)]
