@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
 from inspector.errors import ConfigError
 
@@ -63,7 +63,6 @@ class EncoderConfig(Section):
 FaultKind = Literal["missed", "timeout", "lost", "bad", "frozen", "black", "hang"]
 GENICAM_KINDS = ("genicam", "harvesters")
 MIN_CROP_PX = 16
-Px = Annotated[int, Field(ge=0, le=100_000)]
 
 
 class CameraConfig(Section):
@@ -108,12 +107,10 @@ class CameraConfig(Section):
         {}, description="GenICam: further features by name, written in this order and read back"
     )
     producer: Path | None = Field(None, description="Harvesters: the vendor's GenTL producer, a .cti file")
-    crop: tuple[Px, Px, Px, Px] | None = Field(
+    crop: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt] | None = Field(
         None, description="[x, y, width, height] in px of the camera's picture that is inspected; null: all of it"
     )
-    flip: Literal["none", "horizontal", "vertical"] = Field(
-        "none", description="mirrors the crop left to right (horizontal) or upside down (vertical)"
-    )
+    flip: Literal["none", "horizontal", "vertical"] = Field("none", description="mirrors the crop that way")
     rotate_deg: Literal[0, 90, 180, 270] = Field(0, description="turns the crop clockwise, after the flip")
     seed: int = Field(0, description="simulated: seed of the drawn parts")
     defect_rate: Annotated[float, Field(ge=0, le=1)] = Field(0.15, description="simulated: share of bad parts")
