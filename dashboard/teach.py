@@ -5,6 +5,7 @@ asks once.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from html import escape
 
 import streamlit as st
@@ -16,6 +17,7 @@ from inspector.errors import UsageError
 from inspector.images import SUFFIXES
 from inspector.store import products
 from inspector.store.stations import ensure_station
+from inspector.types import Align, Tiles
 
 NEW = "A new product"
 FORM, ASKED = "teach:form", "teach:asked"
@@ -43,6 +45,22 @@ def form(plant: Dashboard, view: data.ProductsView) -> None:
             max_upload_size=uploads.MAX_FILE_MB,
             key=f"teach:files:{number}",
         )
+        known = view.products[name][0].calibration if name in view.products else {}
+        key = f"{number}:{name if known else ''}"
+        align = st.checkbox(
+            "Align each part before it is inspected",
+            value=bool(known.get("align")),
+            key=f"teach:align:{key}",
+            help="Finds each part and brings it to where the first reference lies. It may lie 15 % of the picture off and be "
+            "turned by 15°, unless the revision before says otherwise; parts farther off get no verdict (301, 303).",
+        )
+        tiled = st.checkbox(
+            "See large pictures in tiles",
+            value=bool(known.get("tiles")),
+            key=f"teach:tiles:{key}",
+            help="For defects that vanish when a picture is made as small as the model's input: as many tiles as the size "
+            "asks for, 16 at most, unless the revision before says otherwise. Time grows faster than their number.",
+        )
     judged = uploads.judge([_read(file.name, file.getvalue()) for file in files or []])
     kept = _choose(judged, number)
     fault = _name_fault(name, target == NEW, view) or uploads.set_fault([one.upload for one in judged], kept)
@@ -55,7 +73,7 @@ def form(plant: Dashboard, view: data.ProductsView) -> None:
             disabled=bool(fault),
             key=f"teach:build:{number}",
             on_click=request_build,
-            args=(plant, name, kept, number),
+            args=(plant, name, kept, number, Choices(align, tiled)),
         )
         if fault:
             st.caption(fault)
@@ -63,7 +81,23 @@ def form(plant: Dashboard, view: data.ProductsView) -> None:
             st.caption(f"{uploads.FEW} or more pictures give a steadier threshold; fewer work too.")
 
 
-def request_build(plant: Dashboard, name: str, kept: Sequence[Upload], number: int) -> None:
+@dataclass(frozen=True)
+class Choices:
+    """What the form asks for besides pictures: aligned parts, pictures in tiles; how, the revision before may say."""
+
+    align: bool = False
+    tiled: bool = False
+
+    def changed(self, wish: products.Wish) -> products.Wish:
+        """The wish of the revision before, with these."""
+        align = (wish.align or Align()) if self.align else None
+        return replace(wish, align=align, tiles=(wish.tiles or Tiles()) if self.tiled else None)
+
+
+NOTHING = Choices()
+
+
+def request_build(plant: Dashboard, name: str, kept: Sequence[Upload], number: int, choices: Choices = NOTHING) -> None:
     """Ask the worker for a recipe, once for each form."""
     asked: set[int] = st.session_state.setdefault(ASKED, set())
     if number in asked:
@@ -72,8 +106,9 @@ def request_build(plant: Dashboard, name: str, kept: Sequence[Upload], number: i
         decoded = uploads.decode(kept)
         with plant.store.write() as session:
             station = ensure_station(session, plant.station)
+            wish = choices.changed(products.last_wish(session, name))
             recipe = products.request_recipe(
-                session, plant.data_path, name, decoded, station_id=station.id, who=WHO, now=utc_now()
+                session, plant.data_path, name, decoded, station_id=station.id, who=WHO, now=utc_now(), wish=wish
             )
         asked.add(number)
         st.session_state[FORM] = number + 1

@@ -3,14 +3,15 @@
 May import the records of the core and the contract's codes only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from typing import Any
 
 from inspector.contract.codes import AckCode, ErrorCode, Flag, StationState
 from inspector.contract.gate import Reason
 from inspector.promises import interval
-from inspector.types import Verdict
+from inspector.types import Tiles, Verdict
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ ERRORS: dict[ErrorCode, str] = {
     ErrorCode.LIGHT_DRIFT: "the light has drifted",
     ErrorCode.SCORE_DRIFT: "the scores of accepted parts have drifted",
     ErrorCode.PART_NOT_FOUND: "no part was found in the picture",
-    ErrorCode.CAMERA_MOVED: "the camera has moved",
+    ErrorCode.CAMERA_MOVED: "the camera or the part has moved",
     ErrorCode.NO_RECIPE: "no product was active",
     ErrorCode.FINGERPRINT_MISMATCH: "the recipe was made for another encoder",
     ErrorCode.WRONG_PRODUCT: "the part looks like none of the references: another product?",
@@ -225,3 +226,25 @@ def disposition_words(acc: int | None, rsn: int | None) -> str:
         return ""
     why = next((PLC_REASONS[reason] for reason in Reason if reason.number == rsn), "")
     return ("it passed" if acc else "rejected") + (f": {why}" if why else "")
+
+
+def align_words(align: Mapping[str, Any] | None) -> str:
+    """How far an aligned part may lie off; empty where parts are not aligned."""
+    if align is None:
+        return ""
+    return f"up to {100 * align['max_shift']:.0f} % off, turned by up to {align['max_turn_deg']:.0f}°"
+
+
+def tiles_words(tiles: Mapping[str, int] | None) -> str:
+    """In how many tiles pictures are seen; empty where they are seen at once."""
+    return "" if tiles is None else str(Tiles(**tiles))
+
+
+def placement_words(placement: Mapping[str, float] | None) -> str:
+    """Where an aligned part was found; empty where parts are not aligned."""
+    if not placement:
+        return ""
+    x, y = (100 * placement[name] for name in ("shift_x", "shift_y"))
+    return (
+        f"{x:+.1f} % and {y:+.1f} % off, turned by {placement['turn_deg']:+.1f}°, likeness {placement['likeness']:.2f}"
+    )

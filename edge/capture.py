@@ -35,6 +35,7 @@ from inspector.contract.link import backoff_s
 from inspector.contract.messages import PART_LENGTH, sanitise_part
 from inspector.drift import Measures
 from inspector.errors import CameraError, CameraLostError, CameraTimeoutError
+from inspector.framing import CropError
 from inspector.types import Frame
 
 log = logging.getLogger(__name__)
@@ -176,6 +177,7 @@ class CaptureThread:
         self.gaps = 0
         self.reconnects = 0
         self.problem = ""
+        self._misfits = False
         self._config = config
         self._intake = intake
         self._station = station
@@ -310,13 +312,17 @@ class CaptureThread:
                 frame = self._camera.read(self._read_s)
             except IdleLineError:
                 self._intake.missed(self.name, self._gaps.flush(), "more triggers came than could be taken")
-                self._clear_alarm()
+                if not self._misfits:  # only a picture can show that the crop fits again
+                    self._clear_alarm()
                 continue
             except BadFrameError as error:
                 self._account_for(error.trigger)
                 self._intake.bad_frame(error)
                 self.gaps += isinstance(error.failure, MissedFrameError)
                 log.warning("%s", error)
+                if isinstance(error.failure, CropError):
+                    self._misfits = True
+                    self._alarm(ErrorCode.FRAME_TIMEOUT, str(error.failure))
                 if isinstance(error.failure, CameraLostError | CameraTimeoutError):
                     raise error.failure from error
                 continue
@@ -325,6 +331,7 @@ class CaptureThread:
             if frame is None:
                 log.info("camera %s has come to its end", self.name)
                 return True
+            self._misfits = False
             self._clear_alarm()
             self._take(frame)
         return True

@@ -18,7 +18,7 @@ from inspector.contract.codes import ErrorCode
 from inspector.drift import Drift, DriftMonitor, Sight
 from inspector.store import drift as drift_rows
 from inspector.store.writer import StoreWriter
-from inspector.types import Step, Verdict
+from inspector.types import Fit, Step, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,12 @@ class DriftWatch:
         if self._monitor is None or active.recipe_id != self._recipe_id:
             self._monitor = self._begin(active)
         accepted = answer.verdict is Verdict.OK
-        shifted = self._monitor.shift_of(part.image)
+        if inspection.placement is None:
+            shifted = self._monitor.shift_of(part.image)
+        elif inspection.placement.fit is Fit.NOT_FOUND:
+            shifted = None
+        else:
+            shifted = (inspection.placement.shift_x, inspection.placement.shift_y)
         drift = self._monitor.add(Sight(inspection.score, accepted, inspection.novelty, part.measures, shifted))
         if not self._kept_run_in and self._monitor.run_in is not None:
             self._keep_run_in(self._monitor.run_in)

@@ -12,13 +12,17 @@ from edge.parts import Part
 from edge.state import ActiveRecipe
 from inspector.contract.codes import ErrorCode, Flag
 from inspector.contract.messages import Detail, DetailRegion, Result, scale_score, split_utc
+from inspector.drift import Looks
 from inspector.store.journal import VerdictRecord
-from inspector.types import Inspection, Region, Verdict
+from inspector.types import Fit, Inspection, Placement, Region, Verdict
 
 REASON_LENGTH = 200
 NO_FLAG = Flag(0)
 BLIND = {"dark": ErrorCode.TOO_DARK, "saturated": ErrorCode.SATURATED, "blurred": ErrorCode.BLURRED}
 """Code of each reason for which `Looks.refusal` refuses a picture."""
+
+MISPLACED = {Fit.NOT_FOUND: ErrorCode.PART_NOT_FOUND, Fit.AWAY: ErrorCode.CAMERA_MOVED}
+"""Code of a part that is not where it may lie."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +99,7 @@ class Statement:
             parts={} if inspection is None else _finite(asdict(inspection.parts)),
             branches=[] if inspection is None else list(inspection.parts.branches),
             contributions={} if inspection is None else _finite(inspection.contributions),
+            placement={} if inspection is None else _placement(inspection.placement),
             regions=[] if inspection is None else [_region(region) for region in inspection.regions],
             image=self.image_path,
             encoder="" if answer.active is None else answer.active.detector.encoder.name,
@@ -163,10 +168,9 @@ def judge(part: Part, inspection: Inspection | None, active: ActiveRecipe, *, no
         return Answer(part, Verdict.NONE, ErrorCode.INTERNAL, "the detector failed on this picture", active=active)
     scored = Answer(part, inspection.verdict, ErrorCode.NONE, active=active, inspection=inspection)
     looks = active.detector.looks
-    blind = "" if part.measures is None else looks.refusal(part.measures)
-    if blind:
-        reason = f"nothing can be seen: the picture is {blind}, unlike all references"
-        return replace(scored, verdict=Verdict.NONE, err=BLIND[blind], reason=reason)
+    err, reason = _unseen(part, inspection, looks)
+    if err is not ErrorCode.NONE:
+        return replace(scored, verdict=Verdict.NONE, err=err, reason=reason)
     finite = isfinite(inspection.score) and isfinite(inspection.threshold)
     if inspection.verdict is Verdict.NONE or not finite:
         return replace(scored, verdict=Verdict.NONE, err=ErrorCode.INTERNAL, reason="the score is not a finite number")
@@ -176,6 +180,17 @@ def judge(part: Part, inspection: Inspection | None, active: ActiveRecipe, *, no
     if inspection.verdict is Verdict.NG and inspection.novelty > looks.wrong_novelty:
         return replace(scored, err=ErrorCode.WRONG_PRODUCT, reason="the part looks like none of the references")
     return scored
+
+
+def _unseen(part: Part, inspection: Inspection, looks: Looks) -> tuple[ErrorCode, str]:
+    """Why nothing can be said of a picture: too little to see in it, or no part where it may lie."""
+    blind = "" if part.measures is None else looks.refusal(part.measures)
+    if blind:
+        return BLIND[blind], f"nothing can be seen: the picture is {blind}, unlike all references"
+    place = inspection.placement
+    if place is not None and place.fit is not Fit.FOUND:
+        return MISPLACED[place.fit], place.reason
+    return ErrorCode.NONE, ""
 
 
 def held(answer: Answer, hold: ErrorCode) -> Answer:
@@ -193,6 +208,12 @@ def _image_size(part: Part) -> dict[str, list[int]]:
 
 def _finite(parts: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in parts.items() if value is not None and isfinite(value)}
+
+
+def _placement(place: Placement | None) -> dict[str, float]:
+    """Where the part was found, for the MES."""
+    names = ("shift_x", "shift_y", "turn_deg", "likeness")
+    return {} if place is None else {name: round(getattr(place, name), 4) for name in names}
 
 
 def _region(region: Region) -> DetailRegion:

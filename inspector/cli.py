@@ -13,6 +13,7 @@ from inspector import __version__
 from inspector.commands import (
     adapt,
     bench,
+    camera,
     challenge,
     config,
     contract,
@@ -54,6 +55,7 @@ app.add_typer(references.app, name="references")
 app.add_typer(review.app, name="review")
 app.add_typer(study.app, name="study")
 app.add_typer(challenge.app, name="challenge")
+app.add_typer(camera.app, name="camera")
 app.command("drift")(drift.drift)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)

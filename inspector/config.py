@@ -10,9 +10,19 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from inspector.errors import ConfigError
+from inspector.yaml_file import line_of, read_document, refuse_repeated_keys
 
 DATA_DIR_VARIABLE = "INSPECTOR_DATA_DIR"
 
@@ -76,6 +86,7 @@ class EncoderConfig(Section):
 
 FaultKind = Literal["missed", "timeout", "lost", "bad", "frozen", "black", "hang"]
 GENICAM_KINDS = ("genicam", "harvesters")
+MIN_CROP_PX = 16
 
 
 class CameraConfig(Section):
@@ -120,6 +131,11 @@ class CameraConfig(Section):
         {}, description="GenICam: further features by name, written in this order and read back"
     )
     producer: Path | None = Field(None, description="Harvesters: the vendor's GenTL producer, a .cti file")
+    crop: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt] | None = Field(
+        None, description="[x, y, width, height] in px of the camera's picture that is inspected; null: all of it"
+    )
+    flip: Literal["none", "horizontal", "vertical"] = Field("none", description="mirrors the crop that way")
+    rotate_deg: Literal[0, 90, 180, 270] = Field(0, description="turns the crop clockwise, after the flip")
     seed: int = Field(0, description="simulated: seed of the drawn parts")
     defect_rate: Annotated[float, Field(ge=0, le=1)] = Field(0.15, description="simulated: share of bad parts")
     parts_per_product: Annotated[int, Field(ge=0)] = Field(
@@ -144,6 +160,8 @@ class CameraConfig(Section):
             "done_folder needs watch: true": self.done_folder is not None and not self.watch,
             "producer (a .cti file) needs kind harvesters": self.producer is not None and self.kind != "harvesters",
             "kind harvesters needs producer, a .cti file": self.producer is None and self.kind == "harvesters",
+            f"crop needs a width and a height of at least {MIN_CROP_PX} px": self.crop is not None
+            and min(self.crop[2:]) < MIN_CROP_PX,
             "faults need kind simulated": bool(self.faults) and self.kind != "simulated",
             f"the shares of faults must not exceed 1, but add up to {fault_share:g}": fault_share > 1,
         }
@@ -413,17 +431,6 @@ def load_config(path: Path | None) -> Config:
         raise ConfigError(_explain(path, node, error)) from error
 
 
-def read_document(path: Path) -> tuple[yaml.Node | None, Any]:
-    """The nodes of a file, which know their lines, and its values, unchecked; ConfigError if it is no YAML."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}. Give the path of a YAML file with --config.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-
-
 def resolve_paths(config: Config, folder: Path) -> Config:
     """Make relative paths of a file count from that file's folder."""
 
@@ -458,21 +465,6 @@ def _resolve_camera(camera: CameraConfig, folder: Path) -> CameraConfig:
     return camera.model_copy(update=found)
 
 
-def refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:
-    """YAML lets the last of two equal keys win in silence; a line must not run on the wrong one."""
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[Any, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in seen:
-                raise ConfigError(f"{path}:{line}: key {key.value!r} is set twice (first in line {seen[key.value]})")
-            seen[key.value] = line
-            refuse_repeated_keys(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            refuse_repeated_keys(path, child)
-
-
 def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
     """One line per fault: file, line, key, what is wrong, and the known keys where one is unknown."""
     lines = []
@@ -487,21 +479,6 @@ def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
             got = "" if isinstance(fault["input"], dict | list) else f", but got {fault['input']!r}"
             lines.append(f"{where}: {name}: {fault['msg'].removeprefix('Value error, ')}{got}")
     return "\n".join(lines)
-
-
-def line_of(node: yaml.Node | None, keys: list[Any]) -> int:
-    """Line of the deepest key of `keys` that stands in the file."""
-    line = 1 if node is None else node.start_mark.line + 1
-    for key in keys:
-        if isinstance(node, yaml.MappingNode):
-            found = [(name, value) for name, value in node.value if name.value == str(key)]
-            if not found:
-                break
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-            node = node.value[key]
-            line = node.start_mark.line + 1
-    return line
 
 
 def _known_keys(keys: list[Any]) -> list[str]:

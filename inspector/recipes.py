@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from inspector.store import labels, products, queries, references
 from inspector.store.engine import Store
 from inspector.store.schema import InspectionRow, Label, Recipe
 from inspector.store.writer import StoreWriter
-from inspector.types import Calibration, Inspection, Verdict
+from inspector.types import Calibration, Fit, Inspection, Verdict
 
 BATCH = 8
 PREVIEWED = 200
@@ -79,6 +80,8 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
         prior=relative_spread(_calibrations_of_others(writer.store, data_path, recipe_id, encoder)),
         taught=[_marked(data_path, label) for label in teachers],
         rois=wish.rois,
+        align=wish.align,
+        tiles=wish.tiles,
     )
     findings = [*check_pictures(images, names), *check_scores(detector.mutual)]
     tell(0.7, "scoring the confirmed good parts")
@@ -148,7 +151,7 @@ def _reported(
             for label, lesson in zip(teachers, detector.bank.lessons, strict=True)
         ],
         "good_raised_by_lessons": seen.raised_since(plain),
-        "good_not_accepted": [_named(*one) for one in seen.good if one[1].score >= detector.threshold],
+        "good_not_accepted": [_named(*one) for one in seen.good if not one[1].score < detector.threshold],
         "escapes": list(escapes),
     }
 
@@ -160,9 +163,13 @@ def _judged(
     moved: int,
     wish: products.Wish,
 ) -> _Judged:
-    """Calibrated by the parts confirmed good beside the references; `moved` more became references themselves."""
+    """Calibrated by the parts confirmed good beside the references; `moved` more became references themselves.
+
+    A good part that alignment does not find is rejected whatever the threshold: it counts as one above it.
+    """
     scored = _scored(detector, data_path, good)
-    return _Judged(_calibrated(detector, [inspection.score for _, inspection in scored], moved, wish), scored)
+    scores = [inspection.score for _, inspection in scored if inspection.verdict is not Verdict.NONE]
+    return _Judged(_calibrated(detector, scores, moved + len(scored) - len(scores), wish), scored)
 
 
 def _calibrated(detector: Detector, scores: Sequence[float], moved: int, wish: products.Wish) -> Detector:
@@ -200,14 +207,19 @@ def _marked(data_path: Path, label: Label) -> Marked:
 
 
 def _scored(detector: Detector, data_path: Path, said: Sequence[Label]) -> list[tuple[Label, Inspection]]:
-    """Labelled pictures with what the detector says of them; one that cannot be scored is an error, not left out."""
+    """Labelled pictures with what the detector says of them; one that cannot be scored is an error, not left out.
+
+    A part that is not found where it may lie has been answered: it is not accepted.
+    """
     found: list[tuple[Label, Inspection]] = []
     for start in range(0, len(said), BATCH):
         part = said[start : start + BATCH]
         inspections = detector.inspect([read_image(data_path / label.path) for label in part])
         found += zip(part, inspections, strict=True)
     for label, inspection in found:
-        if inspection.verdict is Verdict.NONE:
+        if inspection.verdict is Verdict.NONE and (
+            inspection.placement is None or inspection.placement.fit is Fit.FOUND
+        ):
             raise CalibrationError(f"the labelled picture {label.name} cannot be scored; look at {label.path}")
     return found
 
@@ -244,7 +256,12 @@ def try_newer_defects(writer: StoreWriter, data_path: Path, recipe_id: int, dete
 
 
 def _named(label: Label, inspection: Inspection) -> dict[str, Any]:
-    return {"label": label.id, "picture": label.name, "score": inspection.score}
+    return {"label": label.id, "picture": label.name, "score": _known(inspection.score)}
+
+
+def _known(score: float) -> float | None:
+    """JSON has no nan."""
+    return score if isfinite(score) else None
 
 
 def _flips(detector: Detector, data_path: Path, last: Sequence[InspectionRow]) -> dict[str, Any]:
@@ -255,7 +272,12 @@ def _flips(detector: Detector, data_path: Path, last: Sequence[InspectionRow]) -
         inspections = detector.inspect([read_image(data_path / str(row.image_path)) for row in part])
         seen += len(part)
         flips += [
-            {"inspection": row.id, "was": row.verdict, "now": int(inspection.verdict), "score": inspection.score}
+            {
+                "inspection": row.id,
+                "was": row.verdict,
+                "now": int(inspection.verdict),
+                "score": _known(inspection.score),
+            }
             for row, inspection in zip(part, inspections, strict=True)
             if inspection.verdict != row.verdict
         ]

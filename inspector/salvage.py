@@ -12,17 +12,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from inspector.config import (
-    BrokerConfig,
-    Config,
-    StationConfig,
-    line_of,
-    load_config,
-    read_document,
-    refuse_repeated_keys,
-    resolve_paths,
-)
+from inspector.config import BrokerConfig, Config, StationConfig, load_config, resolve_paths
 from inspector.errors import ConfigError
+from inspector.yaml_file import line_of, read_document, refuse_repeated_keys
 
 Keys = tuple[str | int, ...]
 

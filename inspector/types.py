@@ -105,6 +105,98 @@ def roi_of(record: Mapping[str, Any]) -> Roi:
 
 
 @dataclass(frozen=True)
+class Align:
+    """The wish that each part is brought to where the first reference lies before it is inspected.
+
+    `max_shift` is how far it may lie off, as a fraction of the picture's width and height, `max_turn_deg` how far it may be
+    turned. `box` is what it is found by: where the part lies in the first reference; None is the picture without a margin
+    of `max_shift`.
+    """
+
+    max_shift: float = 0.15
+    max_turn_deg: float = 15.0
+    box: Box | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.max_shift <= 0.3:
+            raise ValueError(f"a part may lie off by 0.01 to 0.3 of the picture, but max_shift is {self.max_shift:g}")
+        if not 0.0 <= self.max_turn_deg <= 180.0:
+            raise ValueError(f"a part may be turned by 0 to 180 degrees, but max_turn_deg is {self.max_turn_deg:g}")
+        left, top, width, height = self.found_by
+        if not (0 <= left < 1 and 0 <= top < 1 and 0.1 <= width <= 1 - left + 1e-9 and 0.1 <= height <= 1 - top + 1e-9):
+            raise ValueError(
+                f"what a part is found by must lie in the picture, as fractions of it of at least 0.1, but is {self.box}"
+            )
+
+    @property
+    def found_by(self) -> Box:
+        """The box, or its default."""
+        margin = self.max_shift
+        return (margin, margin, 1 - 2 * margin, 1 - 2 * margin) if self.box is None else self.box
+
+
+MAX_TILES = 16
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How many tiles a picture is seen in, `rows` × `columns`; both 0: as its size asks for."""
+
+    rows: int = 0
+    columns: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.is_auto and (min(self.rows, self.columns) < 1 or not 2 <= self.rows * self.columns <= MAX_TILES):
+            raise ValueError(f"a picture is seen in 2 to {MAX_TILES} tiles, but {self.rows}x{self.columns} were given")
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the picture's size decides."""
+        return (self.rows, self.columns) == (0, 0)
+
+    def __str__(self) -> str:
+        return "auto" if self.is_auto else f"{self.rows}x{self.columns}"
+
+
+def align_of(record: Mapping[str, Any] | None) -> Align | None:
+    """What was wished of alignment, from its stored record.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not one.
+    """
+    if record is None:
+        return None
+    box = None
+    if record["box"] is not None:
+        left, top, width, height = (float(side) for side in record["box"])
+        box = (left, top, width, height)
+    return Align(float(record["max_shift"]), float(record["max_turn_deg"]), box)
+
+
+class Fit(StrEnum):
+    """Whether a part was found where it may lie."""
+
+    FOUND = "found"
+    NOT_FOUND = "not found"
+    AWAY = "away"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a part lies against the first reference: its shift as a fraction of the picture, its turn clockwise.
+
+    `likeness` is the correlation with the references in that place, at most 1; `reason` says why it is not `FOUND`.
+    """
+
+    shift_x: float
+    shift_y: float
+    turn_deg: float
+    likeness: float
+    fit: Fit = Fit.FOUND
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class PatchMatch:
     """One reference patch that a patch of the part was compared with.
 
@@ -175,7 +267,8 @@ class Inspection:
 
     `score` and `threshold` are raw (higher is worse); `anomaly_map` is `[S, S]` float32; `contributions` is what each
     branch adds to the score; `novelty` is how unlike the whole picture is to all references (1 − cosine, from 0).
-    `rois` is the score of each inspected region of interest as a share of the threshold; empty without any.
+    `rois` is the score of each inspected region of interest as a share of the threshold; empty without any. `placement` is
+    where the part was found, None where the product is not aligned; map and regions lie in the camera's picture.
     """
 
     score: float
@@ -187,6 +280,7 @@ class Inspection:
     contributions: dict[str, float] = field(default_factory=dict)
     novelty: float = 0.0
     rois: tuple[float, ...] = ()
+    placement: Placement | None = None
 
     @property
     def roi_mask(self) -> int:

@@ -262,6 +262,7 @@ def _verdict_facts(row: InspectionRow, part: data.PartView) -> list[tuple[str, s
         ("Threshold", words.threshold_value(row.threshold, *kind) if row.threshold is not None else ""),
         ("Parts of the score", ", ".join(f"{name} {words.number(value)}" for name, value in parts.items())),
         ("Branches", evidence.shares(detail)),
+        ("The part lay", words.placement_words(detail.get("placement"))),
         ("Flags", words.flag_words(row.flg)),
         ("Product", tiles.product_words(part)),
         ("Encoder", str(detail.get("encoder") or (recipe.encoder if recipe else "") or "")),

@@ -219,6 +219,8 @@ def _recipe(plant: Dashboard, view: data.ProductsView, recipe: data.RecipeView) 
             [
                 ("Threshold", words.threshold_value(recipe.threshold, recipe.calibration_kind, recipe.calibration_n)),
                 ("It promises", _promise(recipe)),
+                ("Parts are aligned", words.align_words(recipe.calibration.get("align"))),
+                ("Seen in tiles", words.tiles_words(recipe.calibration.get("tiles"))),
                 ("Index for the PLC", f"rcp {recipe.rcp}, rev {recipe.rev}"),
                 ("Encoder", recipe.encoder or ""),
                 ("Taught", f"{recipe.created_at.astimezone(zone):%Y-%m-%d %H:%M} by {recipe.created_by or 'unknown'}"),

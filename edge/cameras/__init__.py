@@ -1,9 +1,11 @@
 """Sources of frames behind one small protocol."""
 
+from edge.cameras.framed import FramedCamera
 from edge.cameras.protocol import BadFrameError, Camera, IdleLineError, MissedFrameError
 from edge.cameras.shutter import Clock, is_live, patience_s
 from edge.cameras.triggers import Trigger, TriggerQueue
 from inspector.config import GENICAM_KINDS, CameraConfig
+from inspector.framing import is_framed
 
 __all__ = [
     "BadFrameError",
@@ -33,10 +35,15 @@ def make_camera(
     of its own, goes on behind it. `position` is where a folder or a video goes on.
     """
     clock = clock or Clock()
-    if config.isolate:
+    if config.isolate:  # the camera in the child prepares its pictures
         from edge.cameras.isolated import IsolatedCamera
 
         return IsolatedCamera(config, triggers, clock, last_trigger if config.kind == "simulated" else position)
+    camera = _source(config, triggers, clock, last_trigger, position)
+    return FramedCamera(camera, config) if is_framed(config) else camera
+
+
+def _source(config: CameraConfig, triggers: TriggerQueue, clock: Clock, last_trigger: int, position: int) -> Camera:
     if config.kind == "simulated":
         return _simulated(config, triggers, clock, last_trigger)
     if config.kind in GENICAM_KINDS:

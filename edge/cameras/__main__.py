@@ -7,13 +7,14 @@ from edge.cameras.protocol import BadFrameError, IdleLineError
 from edge.cameras.triggers import TriggerQueue
 from inspector.config import CameraConfig, Config
 from inspector.errors import CameraError
+from inspector.framing import CropError
 
 
 def check(config: CameraConfig) -> str:
     """Open the camera and take one frame; one that waits for triggers or for files is only opened.
 
     Raises:
-        CameraError: the camera does not open or gives no frame in time.
+        CameraError: the camera does not open, gives no frame in time, or one that its crop does not lie in.
     """
     camera = make_camera(config, TriggerQueue())
     camera.open()
@@ -24,6 +25,8 @@ def check(config: CameraConfig) -> str:
     except IdleLineError:
         return f"{config.name} ({config.kind}) opens; its first frame is not due within {config.timeout_s:g} s"
     except BadFrameError as error:
+        if isinstance(error.failure, CropError):
+            raise error.failure from error
         return f"{config.name} ({config.kind}) runs, but its first frame is bad: {error}"
     finally:
         camera.close()

@@ -18,10 +18,11 @@ from edge.cameras.protocol import BadFrameError, Camera, IdleLineError, MissedFr
 from edge.cameras.triggers import Trigger, TriggerQueue
 from inspector.config import CameraConfig
 from inspector.errors import CameraError, CameraLostError, CameraTimeoutError
+from inspector.framing import CropError
 from inspector.types import ImageArray
 
 FAILURES: dict[str, type[CameraError]] = {
-    kind.__name__: kind for kind in (IdleLineError, CameraTimeoutError, CameraLostError, MissedFrameError)
+    kind.__name__: kind for kind in (IdleLineError, CameraTimeoutError, CameraLostError, MissedFrameError, CropError)
 }
 
 

@@ -7,6 +7,7 @@ NONE.
     CameraError
     ├── BadFrameError           one part without a usable picture; read on
     ├── MissedFrameError        only as the failure of a BadFrameError: the camera counted a part that nobody saw
+    ├── CropError               only as the failure of a BadFrameError: the configured crop reaches out of the picture
     ├── CameraLostError         close, wait, open again
     └── CameraTimeoutError      no frame in time although one was due
         └── IdleLineError       nothing was due: no trigger, or the period is not over; all is well
@@ -31,7 +32,8 @@ class BadFrameError(CameraError):
     """A part passed by and there is no usable picture of it; it is owed a verdict all the same.
 
     The attributes are those of the `Frame` that is missing. `failure` is what the camera did instead of
-    giving a picture (lost, timed out, missed), or None where it gave one that cannot be used.
+    giving a picture (lost, timed out, missed), `CropError` where the picture does not hold the configured crop, or None
+    where the camera gave one that cannot be used.
     """
 
     def __init__(

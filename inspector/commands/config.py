@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel
 
 from inspector.commands.options import JsonOption
-from inspector.config import CameraConfig, Config, load_config
+from inspector.config import GENICAM_KINDS, CameraConfig, Config, load_config
+from inspector.errors import ConfigError
 
 app = typer.Typer(help="Check or explain the configuration.", no_args_is_help=True)
 
@@ -24,9 +25,12 @@ HEADER = """\
 def check(file: FileArgument = Path("config.yaml"), as_json: JsonOption = False) -> None:
     """Check a configuration file; exit code 2 and one line per fault if it is wrong.
 
+    A crop is compared with the size of the pictures where that can be known without opening the camera.
+
     Example: `inspector config check line1.yaml`
     """
     config = load_config(file)
+    _check_crops(file, config)
     if as_json:
         typer.echo(json.dumps({"file": str(file), "ok": True, "changed": _changed(config)}))
         return
@@ -44,6 +48,40 @@ def example() -> None:
     Example: `inspector config example > line1.yaml`
     """
     typer.echo(render_defaults(), nl=False)
+
+
+def _check_crops(file: Path, config: Config) -> None:
+    """Raise ConfigError for a crop that does not lie in pictures whose size can be known without opening the camera."""
+    from inspector.framing import CropError, check_crop
+
+    for camera in config.cameras:
+        size_px = None if camera.crop is None else _known_size_px(camera)
+        if size_px is not None:
+            try:
+                check_crop(camera, *size_px)
+            except CropError as error:
+                raise ConfigError(f"{file}: {error}") from error
+
+
+def _known_size_px(camera: CameraConfig) -> tuple[int, int] | None:
+    """Width and height of a camera's pictures, where the configuration, the drawing or a folder tells."""
+    if camera.kind == "simulated":
+        from inspector.simulation import HEIGHT_PX, WIDTH_PX
+
+        return WIDTH_PX, HEIGHT_PX
+    if camera.kind in GENICAM_KINDS:
+        width_px, height_px = (camera.features.get(name) for name in ("Width", "Height"))
+        return (width_px, height_px) if isinstance(width_px, int) and isinstance(height_px, int) else None
+    if camera.kind == "folder":
+        from inspector.images import SUFFIXES, read_image
+
+        folder = Path(camera.source)
+        there = sorted(folder.iterdir()) if folder.is_dir() else []
+        first = next((path for path in there if path.suffix.lower() in SUFFIXES), None)
+        if first is not None:
+            height_px, width_px = read_image(first).shape[:2]
+            return width_px, height_px
+    return None
 
 
 def render_defaults() -> str:

@@ -15,7 +15,17 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from inspector.commands.options import ConfigOption, JsonOption
+from inspector.commands.options import (
+    AlignOption,
+    ConfigOption,
+    FoundByOption,
+    JsonOption,
+    MaxShiftOption,
+    MaxTurnOption,
+    TilesOption,
+    align_wish,
+    tiles_wish,
+)
 from inspector.commands.worker import ask_worker
 from inspector.config import Config, load_config
 from inspector.contract.codes import AckCode
@@ -23,7 +33,7 @@ from inspector.errors import NotApprovedError, NotFoundError, StationError, Usag
 from inspector.store import engine, labels, products, stations
 from inspector.store.engine import Store
 from inspector.store.schema import Product, Recipe
-from inspector.types import ImageArray, Roi, promise_words
+from inspector.types import ImageArray, Roi, Tiles, promise_words
 
 SHOWN_ESCAPES = 5
 
@@ -36,6 +46,11 @@ RevOption = Annotated[int | None, typer.Option("--rev", min=1, help="Revision; d
 def add(
     name: NameArgument,
     references: Annotated[Path, typer.Option("--references", "-r", help="Folder of pictures of good parts.")],
+    align: AlignOption = None,
+    max_shift: MaxShiftOption = None,
+    max_turn: MaxTurnOption = None,
+    found_by: FoundByOption = None,
+    tiles: TilesOption = None,
     activate_it: Annotated[bool, typer.Option("--activate", help="Make it the station's product at once.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -43,6 +58,8 @@ def add(
     """Teach a product from a handful of pictures of good parts; an existing one gets a new revision.
 
     Example: `inspector product add bracket --references good/ --activate`
+
+    Example: `inspector product add bracket --references good/ --align --max-shift 0.1 --max-turn 8`
     """
     from inspector.images import list_images, read_image
 
@@ -50,7 +67,11 @@ def add(
     products.check_name(name)
     pictures = [(path.name, read_image(path)) for path in list_images(references)]
     with opened(settings) as store:
-        recipe = built(settings, store, name, pictures)
+        with store.read() as session:
+            wish = products.last_wish(session, name)
+        wish = replace(wish, tiles=tiles_wish(tiles, wish.tiles))
+        wish = replace(wish, align=align_wish(align, max_shift, max_turn, found_by, wish.align))
+        recipe = built(settings, store, name, pictures, wish)
         if activate_it and recipe["status"] == "ready":
             _activate(settings, store, recipe["id"])
     tell_built(recipe, as_json)
@@ -77,6 +98,11 @@ def recalibrate(
         ),
     ] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Inspect the whole picture again.")] = False,
+    align: AlignOption = None,
+    max_shift: MaxShiftOption = None,
+    max_turn: MaxTurnOption = None,
+    found_by: FoundByOption = None,
+    tiles: TilesOption = None,
     activate_it: Annotated[bool, typer.Option("--activate", help="Make it the station's product at once.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -125,6 +151,8 @@ def recalibrate(
             target=wish.target if false_rejects is None else false_rejects,
             grey=wish.grey if grey is None else grey,
             rois=() if whole else tuple(_roi(text) for text in roi or []) or wish.rois,
+            align=align_wish(align, max_shift, max_turn, found_by, wish.align),
+            tiles=tiles_wish(tiles, wish.tiles),
         )
         recipe = built(settings, store, name, pictures, wish)
         if activate_it and recipe["status"] == "ready":
@@ -424,6 +452,10 @@ def _show_recipe(recipe: dict[str, Any]) -> None:
     )
     if recipe["message"]:
         typer.echo(f"    {recipe['message']}")
+    if align := recipe["promise"].get("align"):
+        typer.echo(f"    parts are aligned: {100 * align['max_shift']:.0f} % off, {align['max_turn_deg']:.0f}° at most")
+    if tiles := recipe["promise"].get("tiles"):
+        typer.echo(f"    seen in tiles: {Tiles(**tiles)}")
     for bit, roi in enumerate(one for one in recipe["promise"].get("rois") or [] if one["inspected"]):
         typer.echo(f"    region {bit}: {roi['name']} at {roi['box']}, sensitivity {roi['sensitivity']:g}")
     for reference in recipe["references"]:

@@ -12,11 +12,20 @@ from rich.progress import Progress, track
 from rich.table import Table
 
 from inspector.commands.evidence import sheet
-from inspector.commands.options import ConfigOption
+from inspector.commands.options import (
+    AlignOption,
+    ConfigOption,
+    FoundByOption,
+    MaxShiftOption,
+    MaxTurnOption,
+    TilesOption,
+    align_wish,
+    tiles_wish,
+)
 from inspector.config import load_config
 from inspector.errors import ImageError, UsageError
 from inspector.images import encode_png, heat_map, list_images, read_image
-from inspector.types import ImageArray, Inspection, Verdict
+from inspector.types import Fit, ImageArray, Inspection, Verdict
 
 if TYPE_CHECKING:
     from inspector.detection.detector import Detector
@@ -34,6 +43,11 @@ MapsOption = Annotated[Path | None, typer.Option("--maps", help="Write raw maps 
 def score(
     images: ImagesArgument,
     references: ReferencesOption,
+    align: AlignOption = None,
+    max_shift: MaxShiftOption = None,
+    max_turn: MaxTurnOption = None,
+    found_by: FoundByOption = None,
+    tiles: TilesOption = None,
     config: ConfigOption = None,
     json_file: JsonFileOption = None,
     maps: MapsOption = None,
@@ -49,6 +63,7 @@ def score(
     from inspector.detection.detector import Detector
     from inspector.detection.encoder import load_encoder
 
+    wish, seen_in = align_wish(align, max_shift, max_turn, found_by), tiles_wish(tiles)
     _make_folders(json_file, maps, explain)
     errors = Console(stderr=True)
     paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
@@ -62,6 +77,8 @@ def score(
             pictures,
             names=[path.name for path in reference_paths],
             progress=lambda fraction, message: bar.update(task, completed=fraction, description=message),
+            align=wish,
+            tiles=seen_in,
         )
     rows = []
     for path, stem in zip(track(paths, "scoring", console=errors, transient=True), _unique_stems(paths), strict=True):
@@ -87,6 +104,9 @@ def score(
 
 def _row(detector: "Detector", path: Path, inspection: Inspection) -> dict[str, Any]:
     """One picture's entry."""
+    place = inspection.placement
+    if place is not None and place.fit is not Fit.FOUND:
+        return _unscored(detector, path, place.reason) | {"placement": asdict(place)}
     if inspection.verdict is Verdict.NONE:
         return _unscored(detector, path, "the score is not a finite number; try encoder.precision fp32")
     return {
@@ -97,6 +117,7 @@ def _row(detector: "Detector", path: Path, inspection: Inspection) -> dict[str, 
         "threshold": inspection.threshold,
         "verdict": inspection.verdict.name,
         "regions": [asdict(region) for region in inspection.regions],
+        "placement": None if place is None else asdict(place),
     }
 
 

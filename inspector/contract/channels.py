@@ -85,6 +85,7 @@ _EXAMPLES: dict[type[Message], Message] = {
     Detail: Detail(
         boot=7, seq=1043, trg=88124, camera="top", frame=90211, part="A-00088124", res=2, err=0, flg=0, rcp=3, rev=2,
         score=0.3702, threshold=0.2431, calibration="confirmed", calibration_n=19, branches=["visual"],
+        placement={"shift_x": 0.021, "shift_y": -0.004, "turn_deg": 1.8, "likeness": 0.97},
         regions=[DetailRegion(x_px=412, y_px=96, width_px=31, height_px=18, area_px=377, peak=0.3702)],
         timings_ms={"encode": 10.8}, captured_at="2026-11-21T08:00:00.125+00:00",
     ),

@@ -52,6 +52,7 @@ _MEANINGS = {
     "parts": "score of each branch",
     "branches": "branches that were run",
     "contributions": "what each branch adds to the score",
+    "placement": "where an aligned part was found: shift_x, shift_y (fractions of the picture), turn_deg clockwise, likeness",
     "regions": "defect regions, the worst first",
     "regions_left_out": "regions for which the message had no room",
     "image": "where the picture lies, below the data folder",

@@ -274,6 +274,7 @@ class Detail(Message):
     parts: dict[str, Finite] = {}
     branches: list[str] = []
     contributions: dict[str, Finite] = {}
+    placement: dict[str, Finite] = {}
     regions: list[DetailRegion] = []
     regions_left_out: Annotated[int, Field(ge=0)] = 0
     image: str | None = None

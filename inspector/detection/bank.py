@@ -22,18 +22,21 @@ from torch import Tensor
 from torch.nn import functional as fn
 
 from inspector.detection.encoder import Encoder
+from inspector.detection.fixture import Fixture
 from inspector.detection.golden import Golden
 from inspector.detection.lessons import Lesson, Subject
 from inspector.detection.novelty import among, features
+from inspector.detection.tiling import tiled
 from inspector.drift import Looks, Measures, thumbnail
 from inspector.errors import BankCorruptError, BankError, BankMismatchError, ImageError
 from inspector.images import decode_image, encode_png
-from inspector.types import Calibration, ImageArray, Roi, roi_of
+from inspector.types import Align, Calibration, ImageArray, Placement, Roi, Tiles, align_of, roi_of
 
-FORMAT = 4
+FORMAT = 5
 TENSORS, MANIFEST, GOLDEN = "bank.safetensors", "manifest.json", "golden.png"
 GLOBAL = "global"
 USUAL = "usual"
+TEMPLATE = "template"
 ENCODE_BATCH = 8
 ADVICE = "Build the product again from its references."
 
@@ -72,7 +75,8 @@ class ResidualBank:
 
     `pixel_threshold` is the raw level of the anomaly map that normal pictures stay below; `golden` the picture that
     must score the same on the line. `measures` are those of the references' pictures, `usual` `[128, 128]` is the mean of
-    their thumbnails. `roi_scales` is what normal parts usually show in each inspected one of `rois`.
+    their thumbnails. `roi_scales` is what normal parts usually show in each inspected one of `rois`. With a `fixture` the
+    tokens are those of aligned pictures, and `places` is where each reference lies.
     """
 
     taps: tuple[Tensor, ...]
@@ -88,6 +92,9 @@ class ResidualBank:
     lessons: tuple[Lesson, ...] = ()
     rois: tuple[Roi, ...] = ()
     roi_scales: tuple[float, ...] = ()
+    fixture: Fixture | None = None
+    places: tuple[Placement, ...] = ()
+    tiles: Tiles | None = None
 
     @property
     def looks(self) -> Looks:
@@ -117,23 +124,29 @@ class ResidualBank:
         images: Sequence[ImageArray],
         names: Sequence[str] | None = None,
         *,
+        align: Align | None = None,
         progress: Progress | None = None,
     ) -> "ResidualBank":
-        """Encode K ≥ 1 normal pictures, each once.
+        """Encode K ≥ 1 normal pictures, each once, aligned if that is wished.
 
         Raises:
             BankError: no picture, not one name for each, or tokens that are not finite.
+            CalibrationError: they cannot be aligned.
         """
         if not images:
             raise BankError("a bank needs at least one reference; give a normal picture of the product")
         names = names or [f"reference {number}" for number in range(1, len(images) + 1)]
         if len(names) != len(images):
             raise BankError(f"{len(images)} references, but {len(names)} names")
+        fixture, places = (None, ()) if align is None else Fixture.learn(align, images, names)
+        views = images
+        if fixture is not None:
+            views = [fixture.aligned(image, place) for image, place in zip(images, places, strict=True)]
         parts = []
         for start in range(0, len(images), ENCODE_BATCH):
             if progress is not None:
                 progress(start / len(images), "encoding the references")
-            parts.append(encoder.encode(images[start : start + ENCODE_BATCH]))
+            parts.append(encoder.encode(views[start : start + ENCODE_BATCH]))
         taps = tuple(torch.cat([part.taps[tap] for part in parts]) for tap in range(len(encoder.taps)))
         if not all(bool(torch.isfinite(tap).all()) for tap in taps):
             raise BankError("the encoder gives values that are not finite for these references; try precision fp32")
@@ -147,6 +160,8 @@ class ResidualBank:
             created_at=datetime.now(UTC),
             measures=tuple(Measures.of(image) for image in images),
             usual=torch.from_numpy(np.mean([thumbnail(image) for image in images], axis=0, dtype=np.float32)),
+            fixture=fixture,
+            places=places,
         )
 
     def without(self, index: int) -> "ResidualBank":
@@ -162,6 +177,7 @@ class ResidualBank:
             global_tokens=None if self.global_tokens is None else self.global_tokens[keep],
             references=tuple(self.references[number] for number in keep),
             measures=tuple(self.measures[number] for number in keep),
+            places=tuple(self.places[number] for number in keep) if self.places else (),
         )
 
     @property
@@ -183,6 +199,8 @@ class ResidualBank:
         if self.global_tokens is not None:
             tensors[GLOBAL] = self.global_tokens.cpu().contiguous()
         tensors[USUAL] = self.usual
+        if self.fixture is not None:
+            tensors[TEMPLATE] = torch.from_numpy(self.fixture.template)
         for number, lesson in enumerate(self.lessons):
             for tap, direction in enumerate(lesson.directions):
                 tensors[f"lesson{number}.{tap}"] = direction.cpu().contiguous()
@@ -224,6 +242,9 @@ class ResidualBank:
             "pixel_threshold": self.pixel_threshold,
             "rois": [asdict(roi) for roi in self.rois],
             "roi_scales": list(self.roi_scales),
+            "tiles": None if self.tiles is None else asdict(self.tiles),
+            "align": None if self.fixture is None else asdict(self.fixture.align) | {"limit": self.fixture.limit},
+            "places": [asdict(place) for place in self.places],
             "measures": [asdict(one) for one in self.measures],
             "lessons": [
                 {"label": one.label, "subject": one.subject, "region": one.region}
@@ -252,7 +273,7 @@ class ResidualBank:
             bank = _from_manifest(manifest, tensors, golden)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BankCorruptError(f"{folder}: the manifest does not fit the tensors: {error}. {ADVICE}") from error
-        if bank.made_by != MadeBy.of(encoder):
+        if bank.made_by != MadeBy.of(tiled(encoder, bank.tiles)):
             raise BankMismatchError(
                 f"{folder}: built by encoder {bank.encoder_name} ({bank.encoder_fingerprint[:12]}), but {encoder.name} "
                 f"({encoder.fingerprint[:12]}) is loaded. {ADVICE}"
@@ -293,6 +314,13 @@ def _lessons(rows: list[dict[str, Any]], tensors: dict[str, Tensor], taps: int) 
             )
         )
     return tuple(found)
+
+
+def _fixture_of(record: dict[str, Any] | None, tensors: dict[str, Tensor]) -> Fixture | None:
+    align = align_of(record)
+    if record is None or align is None:
+        return None
+    return Fixture(align, np.asarray(tensors[TEMPLATE].numpy(), np.float32), float(record["limit"]))
 
 
 def _calibration_of(manifest: dict[str, Any]) -> Calibration:
@@ -350,6 +378,9 @@ def _from_manifest(manifest: dict[str, Any], tensors: dict[str, Tensor], golden:
         lessons=_lessons(manifest.get("lessons", []), tensors, len(made_by.taps)),
         rois=tuple(roi_of(roi) for roi in manifest["rois"]),
         roi_scales=tuple(float(scale) for scale in manifest["roi_scales"]),
+        tiles=None if manifest["tiles"] is None else Tiles(**manifest["tiles"]),
+        fixture=_fixture_of(manifest["align"], tensors),
+        places=tuple(Placement(**place) for place in manifest["places"]),
         golden=Golden(golden, float(manifest["golden"]["score"]), float(manifest["golden"]["peak"])),
     )
 

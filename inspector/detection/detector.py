@@ -20,19 +20,35 @@ from inspector.detection.golden import Golden, check_golden, golden_picture
 from inspector.detection.matching import ReferencePatches, matched_residuals, prepared
 from inspector.detection.novelty import features, novelty
 from inspector.detection.regions import find_regions
-from inspector.detection.rois import Layout
+from inspector.detection.rois import WHOLE, Layout
+from inspector.detection.tiling import chosen, tiled
 from inspector.detection.towers import Tokens
 from inspector.detection.variations import variations
-from inspector.errors import BankMismatchError, CalibrationError
+from inspector.errors import BankError, BankMismatchError, CalibrationError
 from inspector.mutual import Mutual, mutual
 from inspector.robust import PRIOR_FRACTION
-from inspector.types import Calibration, ImageArray, Inspection, MapArray, Region, Roi, ScoreParts, Verdict, check_image
+from inspector.types import (
+    Align,
+    Calibration,
+    Fit,
+    ImageArray,
+    Inspection,
+    MapArray,
+    Placement,
+    Region,
+    Roi,
+    ScoreParts,
+    Tiles,
+    Verdict,
+    check_image,
+)
 
 __all__ = ["Detector", "Progress", "mutual_of"]
 
 VARIATIONS = 8
 SINGLE_STRENGTH = 3.0
 """A single reference is varied more: another part differs from it by more than its own picture would."""
+VARIED = "a mild variation of a reference"
 FEW_REFERENCES = 3
 """Below this many references, leave-one-out alone says nothing about spread; mild variations join it."""
 
@@ -48,11 +64,12 @@ class Detector:
                 f"the bank was built by {bank.encoder_name} ({bank.encoder_fingerprint[:12]}), but {encoder.name} "
                 f"({encoder.fingerprint[:12]}) is loaded; build the product again"
             )
-        self.encoder = encoder
+        self._base = encoder
+        self.encoder = encoder = tiled(encoder, bank.tiles)
         self.bank = bank
         self._references = _prepared(encoder, bank)
         self._features = features(bank.taps)
-        self._layout = Layout.of(bank.rois, encoder.image_size, encoder.device)
+        self._layout = Layout.of(bank.rois, encoder.canvas.size_hw, encoder.device)
         self.looks = bank.looks
         """What the references look like."""
         self.calibration: Calibration = bank.calibration
@@ -71,16 +88,24 @@ class Detector:
         prior: float = PRIOR_FRACTION,
         taught: Sequence[lessons.Marked] = (),
         rois: Sequence[Roi] = (),
+        align: Align | None = None,
+        tiles: Tiles | None = None,
     ) -> "Detector":
         """Build a bank from normal pictures and calibrate it provisionally.
 
         `prior` is the relative spread of normal scores that other products of the station showed, `taught` what people
-        marked as defects to look out for and as marks to tolerate, `rois` where alone, and how strictly, it is inspected.
+        marked as defects to look out for and as marks to tolerate, `rois` where alone, and how strictly, it is inspected,
+        `align` that each part is brought to where the first reference lies before, `tiles` that it is seen in tiles.
 
         With K > 1 the first K scores of the calibration are those of the references, each against all others.
         """
         say = progress or (lambda fraction, message: None)
-        bank = ResidualBank.build(encoder, images, names, progress=lambda done, message: say(0.3 * done, message))
+        tiles = chosen(tiles, images[0], encoder.image_size) if images else None
+        plain, encoder = encoder, tiled(encoder, tiles)
+        bank = ResidualBank.build(
+            encoder, images, names, align=align, progress=lambda done, message: say(0.3 * done, message)
+        )
+        bank = replace(bank, tiles=tiles)
         if taught:
             say(0.3, "learning from what was marked")
             bank = replace(bank, lessons=_lessons(encoder, bank, taught, images))
@@ -88,7 +113,7 @@ class Detector:
         if len(images) < FEW_REFERENCES:
             say(0.8, "scoring mild variations of the references")
             seen += _scored_variations(encoder, bank, images)
-        layout = Layout.of(rois, encoder.image_size, encoder.device)
+        layout = Layout.of(rois, encoder.canvas.size_hw, encoder.device)
         if layout is None:
             values = [float(value) for scores in seen for value in scores.image]
             scale = float(np.median([float(value) for scores in seen for value in scores.parts["visual_map"]]))
@@ -99,12 +124,10 @@ class Detector:
         peaks = [float(value) for scores in seen for value in scores.maps.amax(dim=(1, 2))]
         calibration = calibrate(values, len(images), scale=scale, prior=prior)
         limit = robust_limit(np.asarray(peaks), len(images), scale=float(np.median(np.abs(peaks))))
-        detector = cls(encoder, replace(bank, calibration=calibration, pixel_threshold=limit))
-        picture = golden_picture(images[0])
-        found = detector.inspect([picture])[0]
-        golden = Golden(picture, found.score, float(found.anomaly_map.max()))
+        detector = cls(plain, replace(bank, calibration=calibration, pixel_threshold=limit))
+        golden = detector._golden(images[0])
         say(1.0, "calibrated")
-        built = cls(encoder, replace(detector.bank, golden=golden))
+        built = cls(plain, replace(detector.bank, golden=golden))
         built.mutual = _mutual(seen[: len(images)] if len(images) > 1 else [])
         return built
 
@@ -133,9 +156,18 @@ class Detector:
             inspections[number] = inspection
         return inspections
 
-    def judge(self, tokens: Tokens, sizes_hw: Sequence[tuple[int, int]]) -> list[Inspection]:
-        """Inspect pictures that `encoder.encode` has been through; `sizes_hw` are their heights and widths in px."""
-        scores = _score(self.encoder, self.bank, self._references, tokens)
+    def judge(
+        self, tokens: Tokens, sizes_hw: Sequence[tuple[int, int]], places: Sequence[Placement] = ()
+    ) -> list[Inspection]:
+        """Inspect pictures that `encoder.encode` has been through; `sizes_hw` are their heights and widths in px.
+
+        Of a bank with a fixture they have been aligned, and `places` is where each part lay.
+        """
+        if len(places) != (0 if self.bank.fixture is None else len(sizes_hw)):
+            raise BankError(
+                f"{len(places)} places for {len(sizes_hw)} pictures; aligned banks need one each, others none"
+            )
+        scores = _score(self.encoder, self.bank, self._references, tokens, places)
         values = {name: value.tolist() for name, value in scores.parts.items()}
         images, maps = scores.image.tolist(), scores.maps.cpu().numpy()
         by_roi: list[list[float]] = [[]] * len(sizes_hw)
@@ -146,14 +178,14 @@ class Detector:
             novel = novelty(features(tokens.taps), self._features).tolist()
         inspections = []
         for place, size_hw in enumerate(sizes_hw):
+            placement = places[place] if places else None
             finite = isfinite(images[place]) and bool(np.isfinite(maps[place]).all())
             score = images[place] if finite else nan
             verdict = decide(score, self.threshold, self.calibration.reject_threshold)
             regions: tuple[Region, ...] = ()
             if verdict in (Verdict.NG, Verdict.UNDECIDED):
-                regions = find_regions(self._inspected_part(maps[place]), self._pixel_threshold, size_hw)
                 rows = tuple(tap[place] for tap in tokens.taps)
-                regions = tuple(self._with_matches(region, rows, size_hw) for region in regions)
+                regions = self._regions(maps[place], rows, size_hw, placement)
             parts = ScoreParts(**{name: value[place] for name, value in values.items()})
             contributions = parts.contributions(scores.residual_weight) if self._layout is None else {}
             rois = tuple(ratio / self.threshold for ratio in by_roi[place])
@@ -163,11 +195,12 @@ class Detector:
                     self.threshold,
                     verdict,
                     parts,
-                    maps[place],
+                    self._in_picture(maps[place], placement),
                     regions,
                     contributions,
                     novelty=novel[place],
                     rois=rois,
+                    placement=placement,
                 )
             )
         return inspections
@@ -183,15 +216,15 @@ class Detector:
             CalibrationError: too few scores for the wish.
         """
         calibration = calibrate_confirmed(scores, target=target, grey=grey, above=above)
-        return Detector(self.encoder, replace(self.bank, calibration=calibration))
+        return Detector(self._base, replace(self.bank, calibration=calibration))
 
     def without(self, index: int) -> "Detector":
         """The same threshold with a bank that lacks one reference: how the detector would see that reference's part."""
-        return Detector(self.encoder, self.bank.without(index))
+        return Detector(self._base, self.bank.without(index))
 
     def without_lessons(self) -> "Detector":
         """The same threshold with a bank that was taught nothing: what lessons changed is the difference."""
-        return Detector(self.encoder, replace(self.bank, lessons=()))
+        return Detector(self._base, replace(self.bank, lessons=()))
 
     def self_test(self, batch: int = 1) -> None:
         """Score the bank's golden picture alone and in a batch; this also warms the device up.
@@ -204,8 +237,22 @@ class Detector:
         check_golden(self.inspect, self.bank.golden, self.encoder.precision, batch)
 
     def _inspected(self, images: Sequence[ImageArray]) -> list[Inspection]:
-        """All pictures in one pass."""
-        return self.judge(self.encoder.encode(images), [(image.shape[0], image.shape[1]) for image in images])
+        """All pictures in one pass; parts that are not where they may lie are not scored."""
+        fixture = self.bank.fixture
+        if fixture is None:
+            return self.judge(self.encoder.encode(images), _sizes_hw(images))
+        inspected = (
+            [] if self._layout is None else [(roi.name, roi.box) for roi in self._layout.inspected if roi != WHOLE]
+        )
+        places = [fixture.place(image, inspected) for image in images]
+        there = [number for number, place in enumerate(places) if place.fit is Fit.FOUND]
+        inspections = [self._unscored(place) for place in places]
+        if there:
+            views = [fixture.aligned(images[number], places[number]) for number in there]
+            found = self.judge(self.encoder.encode(views), _sizes_hw(views), [places[number] for number in there])
+            for number, inspection in zip(there, found, strict=True):
+                inspections[number] = inspection
+        return inspections
 
     def _inspected_part(self, anomaly_map: MapArray) -> MapArray:
         """The map with nothing where nothing is inspected."""
@@ -213,13 +260,54 @@ class Detector:
             return anomaly_map
         return np.where(self._layout.inside, anomaly_map, np.float32(anomaly_map.min()))
 
-    def _with_matches(self, region: Region, rows: tuple[Tensor, ...], size_hw: tuple[int, int]) -> Region:
-        place = (region.peak_x_px / size_hw[1], region.peak_y_px / size_hw[0])
-        return replace(region, matches=explain(rows, self._references, self.encoder.taps, place))
+    def _golden(self, reference: ImageArray) -> Golden:
+        """The golden picture, with what it scores."""
+        picture = golden_picture(reference, upright=self.bank.fixture is not None)
+        found = self.inspect([picture])[0]
+        if not isfinite(found.score):
+            reason = "it has no finite score" if found.placement is None else found.placement.reason
+            raise CalibrationError(f"the golden picture, drawn from the first reference, cannot be scored: {reason}")
+        return Golden(picture, found.score, float(found.anomaly_map.max()))
 
-    def _unscored(self) -> Inspection:
-        S = self.encoder.image_size
-        return Inspection(nan, self.threshold, Verdict.NONE, ScoreParts(nan), np.full((S, S), nan, np.float32))
+    def _in_picture(self, anomaly_map: MapArray, placement: Placement | None) -> MapArray:
+        """The map as it lies over the camera's picture."""
+        if self.bank.fixture is None or placement is None or not np.isfinite(anomaly_map).all():
+            return anomaly_map
+        return self.bank.fixture.back(anomaly_map, placement)
+
+    def _regions(
+        self, anomaly_map: MapArray, rows: tuple[Tensor, ...], size_hw: tuple[int, int], placement: Placement | None
+    ) -> tuple[Region, ...]:
+        """Where a part is bad, in the camera's picture, and what it was compared with there."""
+        shown = self._in_picture(self._inspected_part(anomaly_map), placement)
+        tiles = 1 if self.bank.tiles is None else self.bank.tiles.rows * self.bank.tiles.columns
+        found = find_regions(shown, self._pixel_threshold, size_hw, tiles)
+        return tuple(self._with_matches(region, rows, size_hw, placement) for region in found)
+
+    def _with_matches(
+        self, region: Region, rows: tuple[Tensor, ...], size_hw: tuple[int, int], placement: Placement | None
+    ) -> Region:
+        place, fixture = (region.peak_x_px / size_hw[1], region.peak_y_px / size_hw[0]), self.bank.fixture
+        if fixture is None or placement is None:
+            return replace(region, matches=explain(rows, self._references, self.encoder.taps, place))
+        found = explain(rows, self._references, self.encoder.taps, fixture.point_in_template(*place, placement))
+        matches = tuple(
+            replace(
+                match,
+                patch=fixture.to_picture(match.patch, placement),
+                reference_patch=fixture.to_picture(match.reference_patch, self.bank.places[match.reference]),
+            )
+            for match in found
+        )
+        return replace(region, matches=matches)
+
+    def _unscored(self, placement: Placement | None = None) -> Inspection:
+        blank = np.full(self.encoder.canvas.size_hw, nan, np.float32)
+        return Inspection(nan, self.threshold, Verdict.NONE, ScoreParts(nan), blank, placement=placement)
+
+
+def _sizes_hw(images: Sequence[ImageArray]) -> list[tuple[int, int]]:
+    return [(image.shape[0], image.shape[1]) for image in images]
 
 
 def _is_image(image: ImageArray) -> bool:
@@ -244,11 +332,21 @@ def _residuals(references: tuple[ReferencePatches, ...], tokens: Tokens) -> tupl
 
 
 def _score(
-    encoder: Encoder, bank: ResidualBank, references: tuple[ReferencePatches, ...], tokens: Tokens
+    encoder: Encoder,
+    bank: ResidualBank,
+    references: tuple[ReferencePatches, ...],
+    tokens: Tokens,
+    places: Sequence[Placement] = (),
 ) -> scoring.Scores:
-    """Tokens of a batch against a bank."""
+    """Tokens of a batch against a bank; what the camera does not show of aligned pictures differs from nothing."""
     with torch.inference_mode():
         residuals = _residuals(references, tokens)
+        if bank.fixture is not None:
+            seen = [np.stack([bank.fixture.seen(place, grid) for place in places]) for grid in encoder.grids]
+            residuals = tuple(
+                rows * torch.from_numpy(there).to(rows.device)[..., None]
+                for rows, there in zip(residuals, seen, strict=True)
+            )
         gains = tuple(lessons.gains(bank.lessons, residuals, encoder.grids)) if bank.lessons else None
         evidence = scoring.Evidence(residuals=residuals, grids=encoder.grids, gains=gains)
         mean_global = bank.mean_global
@@ -259,7 +357,7 @@ def _score(
                 global_token=tokens.global_token,
                 global_residual=tokens.global_token - mean_global,
             )
-        return scoring.score(evidence, encoder.text_residual, encoder.image_size, encoder.adapters)
+        return scoring.score(evidence, encoder.text_residual, encoder.canvas, encoder.adapters)
 
 
 def _leave_one_out(encoder: Encoder, bank: ResidualBank, say: Progress) -> list[scoring.Scores]:
@@ -269,7 +367,8 @@ def _leave_one_out(encoder: Encoder, bank: ResidualBank, say: Progress) -> list[
     for index in range(count):
         say(0.3 + 0.5 * index / count, f"leaving out reference {index + 1} of {count}")
         rest = bank.without(index)
-        seen.append(_score(encoder, rest, _prepared(encoder, rest), _tokens_of(bank, index)))
+        references, places = _prepared(encoder, rest), bank.places[index : index + 1]
+        seen.append(_score(encoder, rest, references, _tokens_of(bank, index), places))
     return seen
 
 
@@ -284,19 +383,31 @@ def _lessons(
         if len(images) > 1:
             rests = [(bank.without(index), _tokens_of(bank, index)) for index in range(len(images))]
         else:
-            rests = [(bank, encoder.encode(variations(images[0], VARIATIONS, 0, SINGLE_STRENGTH)))]
+            copies, _ = _views(bank, variations(images[0], VARIATIONS, 0, SINGLE_STRENGTH), VARIED)
+            rests = [(bank, encoder.encode(copies))]
         found = [_residuals(_prepared(encoder, rest), tokens) for rest, tokens in rests]
         normal = [torch.cat([rows[tap] for rows in found]) for tap in range(len(encoder.taps))]
         references = _prepared(encoder, bank)
-        return tuple(
-            lessons.learn(
-                marked,
-                [rows[0] for rows in _residuals(references, encoder.encode([marked.image]))],
-                normal,
-                encoder.grids,
-            )
-            for marked in taught
-        )
+        found_lessons = []
+        for marked in taught:
+            views, places = _views(bank, [marked.image], f"the picture of label {marked.label}")
+            if bank.fixture is not None:
+                marked = replace(marked, region=bank.fixture.to_template(marked.region, places[0]))  # noqa: PLW2901
+            rows = [tap[0] for tap in _residuals(references, encoder.encode(views))]
+            found_lessons.append(lessons.learn(marked, rows, normal, encoder.grids))
+        return tuple(found_lessons)
+
+
+def _views(bank: ResidualBank, images: Sequence[ImageArray], name: str) -> tuple[list[ImageArray], list[Placement]]:
+    """The pictures as the encoder gets them, and where their parts lie, if they are aligned.
+
+    Raises:
+        CalibrationError: a part is not found; `name` is of what.
+    """
+    if bank.fixture is None:
+        return list(images), []
+    places = [bank.fixture.best(image, name) for image in images]
+    return [bank.fixture.aligned(image, place) for image, place in zip(images, places, strict=True)], places
 
 
 def mutual_of(encoder: Encoder, bank: ResidualBank) -> tuple[Mutual, ...]:
@@ -326,6 +437,6 @@ def _scored_variations(encoder: Encoder, bank: ResidualBank, images: Sequence[Im
     for index, image in enumerate(images):
         rest = bank.without(index) if len(images) > 1 else bank
         strength = 1.0 if len(images) > 1 else SINGLE_STRENGTH
-        copies = variations(image, VARIATIONS // len(images), index, strength)
-        seen.append(_score(encoder, rest, _prepared(encoder, rest), encoder.encode(copies)))
+        copies, places = _views(bank, variations(image, VARIATIONS // len(images), index, strength), VARIED)
+        seen.append(_score(encoder, rest, _prepared(encoder, rest), encoder.encode(copies), places))
     return seen

@@ -29,6 +29,7 @@ from inspector.detection import checkpoints, prompts
 from inspector.detection.adapters import Adapters, Shape, load_adapters
 from inspector.detection.matching import Matching
 from inspector.detection.memory import BatchLimit
+from inspector.detection.scoring import Canvas
 from inspector.detection.towers import ConvTower, Tokens, Tower, VitTower
 from inspector.errors import EncoderError
 from inspector.types import ImageArray, check_image
@@ -95,6 +96,7 @@ class Encoder:
         self.fingerprint = identity.fingerprint
         self.tower_fingerprint = identity.tower_fingerprint
         self.image_size = identity.image_size
+        self.canvas = Canvas.square(identity.image_size)
         self.matching = identity.matching
         self.device = identity.device
         self.precision = identity.precision

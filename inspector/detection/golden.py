@@ -1,7 +1,8 @@
 """The golden picture of a bank: its score is stored, and must come out again on the line.
 
 A driver, a library, another precision or batch size that moves the numbers moves every verdict with them. The picture is
-drawn from the first reference so that each branch has something to say of it: turned upside down, with a dark square.
+drawn from the first reference so that each branch has something to say of it: turned upside down, with a dark square. Where
+parts are aligned it must be found: then it stays upright, and a piece of it stands where the square would.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,12 +32,18 @@ class Golden:
     peak: float
 
 
-def golden_picture(reference: ImageArray) -> ImageArray:
+def golden_picture(reference: ImageArray, *, upright: bool = False) -> ImageArray:
     """The picture for a bank whose first reference is this one; its longer side has at most 1,024 px."""
-    picture = np.ascontiguousarray(shrink(reference, MAX_SIDE_PX)[::-1, ::-1])
-    height_px, width_px = picture.shape[:2]
+    small = shrink(reference, MAX_SIDE_PX)
+    height_px, width_px = small.shape[:2]
     half_y, half_x = max(1, height_px // (2 * SQUARE_FRACTION)), max(1, width_px // (2 * SQUARE_FRACTION))
     middle = (width_px // 2, height_px // 2)
+    if upright:
+        moved = small.copy()
+        rows, columns = (slice(at - half, at + half) for at, half in zip(middle[::-1], (half_y, half_x), strict=True))
+        moved[rows, columns] = small[height_px // 4 :, width_px // 4 :][: 2 * half_y, : 2 * half_x]
+        return moved
+    picture = np.ascontiguousarray(small[::-1, ::-1])
     cv2.rectangle(
         picture,
         (middle[0] - half_x, middle[1] - half_y),

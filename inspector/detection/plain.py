@@ -43,7 +43,7 @@ def plain_score(encoder: Encoder, bank: ResidualBank, image: ImageArray) -> floa
         if encoder.has_text and tokens.global_token is not None and bank.mean_global is not None:
             residual = tokens.global_token - bank.mean_global
             evidence = scoring.Evidence(residuals, encoder.grids, tokens.joint, tokens.global_token, residual)
-        return float(scoring.score(evidence, encoder.text_residual, encoder.image_size).image)
+        return float(scoring.score(evidence, encoder.text_residual, encoder.canvas).image)
 
 
 def _vit_tokens(tower: VitTower, pixels: Tensor) -> Tokens:

@@ -87,8 +87,10 @@ class Position:
 def find_position(detector: Detector, image: ImageArray, inspection: Inspection) -> Position | None:
     """How a part that was not accepted would have to lie to fit the references; None if moving it does not explain it."""
     S, usual = detector.encoder.image_size, USUAL_SHARE * detector.pixel_threshold
-    if inspection.verdict not in (Verdict.NG, Verdict.UNDECIDED):
-        return None
+    if inspection.verdict not in (Verdict.NG, Verdict.UNDECIDED) or detector.bank.fixture is not None:
+        return None  # an aligned part lies as the references do, or is not found
+    if detector.bank.tiles is not None:
+        return None  # dozens of inspections of a large picture cost more than the advice is worth
     seen, before = inspection.anomaly_map, _level(inspection.anomaly_map)
     coverage = float((seen > usual).mean())
     if coverage < BROAD_COVERAGE or before <= usual:

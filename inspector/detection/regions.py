@@ -14,11 +14,14 @@ PEAK_FRACTION = 0.7
 the peak: a rejected part must say where."""
 
 
-def find_regions(anomaly_map: MapArray, pixel_threshold: float, image_hw: tuple[int, int]) -> tuple[Region, ...]:
-    """Connected regions of `[S, S]` above the pixel threshold, the worst first, at most 16.
+def find_regions(
+    anomaly_map: MapArray, pixel_threshold: float, image_hw: tuple[int, int], tiles: int = 1
+) -> tuple[Region, ...]:
+    """Connected regions of `[H, W]` above the pixel threshold, the worst first, at most 16.
 
     Args:
-        anomaly_map: raw map `[S, S]`.
+        anomaly_map: raw map `[H, W]`.
+        tiles: how many tiles it is of; a region may be that much smaller.
         pixel_threshold: raw level that normal pictures stay below.
         image_hw: size of the camera's image in px.
     """
@@ -31,7 +34,7 @@ def find_regions(anomaly_map: MapArray, pixel_threshold: float, image_hw: tuple[
     regions = []
     for label in range(1, count):
         x, y, width, height, area = (int(value) for value in stats[label])
-        if area < MIN_AREA_FRACTION * anomaly_map.size:
+        if area < MIN_AREA_FRACTION / tiles * anomaly_map.size:
             continue
         inside = labels[y : y + height, x : x + width] == label
         part = anomaly_map[y : y + height, x : x + width]

@@ -23,15 +23,15 @@ WHOLE = Roi("picture", (0.0, 0.0, 1.0, 1.0))
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The regions on a map of side S: `inspected` ones, each with the pixels `[n]` that are neither outside nor left out."""
+    """The regions on a map `[H, W]`: `inspected` ones, each with the pixels `[n]` that are neither outside nor left out."""
 
     inspected: tuple[Roi, ...]
     pixels: tuple[Tensor, ...]
     inside: npt.NDArray[np.bool_]
-    """`[S, S]`: what is inspected at all."""
+    """`[H, W]`: what is inspected at all."""
 
     @classmethod
-    def of(cls, rois: Sequence[Roi], size_px: int, device: torch.device) -> "Layout | None":
+    def of(cls, rois: Sequence[Roi], size_hw: tuple[int, int], device: torch.device) -> "Layout | None":
         """None without regions: the whole picture is inspected, by its own score.
 
         Raises:
@@ -39,15 +39,15 @@ class Layout:
         """
         if not rois:
             return None
-        left_out = np.zeros((size_px, size_px), bool)
+        left_out = np.zeros(size_hw, bool)
         for roi in rois:
             if not roi.inspected:
-                left_out[_slices(roi, size_px)] = True
+                left_out[_slices(roi, size_hw)] = True
         inspected = tuple(roi for roi in rois if roi.inspected) or (WHOLE,)
-        pixels, inside = [], np.zeros((size_px, size_px), bool)
+        pixels, inside = [], np.zeros(size_hw, bool)
         for roi in inspected:
-            mask = np.zeros((size_px, size_px), bool)
-            mask[_slices(roi, size_px)] = True
+            mask = np.zeros(size_hw, bool)
+            mask[_slices(roi, size_hw)] = True
             mask &= ~left_out
             if not mask.any():
                 raise CalibrationError(f"the region {roi.name!r} lies wholly in regions that are left out")
@@ -56,7 +56,7 @@ class Layout:
         return cls(inspected, tuple(pixels), inside)
 
     def raw(self, maps: Tensor) -> Tensor:
-        """Score of each region before it is compared with what is usual: `[B, S, S]` -> `[B, R]`."""
+        """Score of each region before it is compared with what is usual: `[B, H, W]` -> `[B, R]`."""
         flat = maps.flatten(1)
         scores = []
         for pixels in self.pixels:
@@ -84,12 +84,12 @@ class Layout:
         return tuple(medians)
 
 
-def _slices(roi: Roi, size_px: int) -> tuple[slice, slice]:
+def _slices(roi: Roi, size_hw: tuple[int, int]) -> tuple[slice, slice]:
     """Rows and columns of a region, at least one pixel each."""
     left, top, width, height = roi.box
 
-    def span(start: float, length: float) -> slice:
+    def span(start: float, length: float, size_px: int) -> slice:
         first = min(int(start * size_px), size_px - 1)
         return slice(first, max(first + 1, round((start + length) * size_px)))
 
-    return span(top, height), span(left, width)
+    return span(top, height, size_hw[0]), span(left, width, size_hw[1])

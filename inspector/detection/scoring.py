@@ -18,6 +18,29 @@ LAMBDA = 1.0
 """λ, the weight of the residual branch without adapters."""
 
 
+@dataclass(frozen=True)
+class Canvas:
+    """The size of a map, and of the windows that a score is taken from: each of `window_px` a side, every `step_px`.
+
+    A picture that is seen at once is one window. One that is seen in tiles has one for each: a defect that fills a tile's
+    largest hundredth must not count less because there are other tiles.
+    """
+
+    size_hw: tuple[int, int]
+    window_px: int
+    step_px: int
+
+    @classmethod
+    def square(cls, side_px: int) -> "Canvas":
+        """Of a picture that is seen at once."""
+        return cls((side_px, side_px), side_px, side_px)
+
+    def windows(self, maps: Tensor) -> Tensor:
+        """`[B, H, W]` -> `[B, T, S, S]`."""
+        S, step = self.window_px, self.step_px
+        return maps.unfold(1, S, step).unfold(2, S, step).flatten(1, 2)
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """What a batch shows.
@@ -37,7 +60,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Anomaly maps `[B, S, S]`, image scores `[B]`, the five terms `[B]` before their factors, and λ."""
+    """Anomaly maps `[B, H, W]`, image scores `[B]`, the five terms `[B]` before their factors, and λ."""
 
     maps: Tensor
     image: Tensor
@@ -45,20 +68,21 @@ class Scores:
     residual_weight: float
 
 
-def score(
-    evidence: Evidence, text_residual: Tensor | None, image_size: int, adapters: Adapters | None = None
-) -> Scores:
-    """Combine the branches that are on; `text_residual` is R_t `[D]` or None, `adapters` None is the training-free mode."""
+def score(evidence: Evidence, text_residual: Tensor | None, canvas: Canvas, adapters: Adapters | None = None) -> Scores:
+    """Combine the branches that are on; `text_residual` is R_t `[D]` or None, `adapters` None is the training-free mode.
+
+    Of several windows the one with the highest score gives the image score and its parts.
+    """
     grids = evidence.grids
     seen = evidence.residuals if adapters is None else _each(adapters.visual, evidence.residuals)
     lengths = [residual.norm(dim=-1) for residual in seen]  # ‖A_v,l(R_v)‖₂
     if evidence.gains is not None:
         lengths = [length * gain for length, gain in zip(lengths, evidence.gains, strict=True)]
-    visual = PatchScores(lengths, grids, image_size)
-    parts = {"visual_map": top(visual.map)}
+    visual = PatchScores(lengths, grids, canvas.size_hw)
+    parts = {"visual_map": _tops(visual.map, canvas)}
     weight = LAMBDA if adapters is None else adapted.LAMBDA
     if text_residual is None:
-        return Scores(visual.smooth_map, parts["visual_map"], parts, weight)
+        return _worst(visual.smooth_map, parts["visual_map"], parts, weight)
     if evidence.tokens is None or evidence.global_token is None or evidence.global_residual is None:
         raise ValueError("the text branch needs tokens, global_token and global_residual, but one is None")
     if adapters is None:
@@ -68,14 +92,14 @@ def score(
         towards, towards_residual = adapters.adapted_text(text_residual)
         aligned = _each(adapters.residual, evidence.residuals)
         global_residual = adapters.residual_cls(evidence.global_residual)
-    text = PatchScores([evidence.tokens @ towards], grids[-1:], image_size)
+    text = PatchScores([evidence.tokens @ towards], grids[-1:], canvas.size_hw)
     along = [(residual @ towards_residual).clamp_min(0.0) for residual in aligned]  # each [B, N_l]
-    residual = PatchScores(along, grids[-len(along) :], image_size)
+    residual = PatchScores(along, grids[-len(along) :], canvas.size_hw)
     parts |= {
-        "text_map": top(text.map),
-        "text_cls": evidence.global_token @ towards,
-        "residual_map": top(residual.map),
-        "residual_cls": (global_residual @ towards_residual).clamp_min(0.0),
+        "text_map": _tops(text.map, canvas),
+        "text_cls": (evidence.global_token @ towards)[:, None].expand_as(parts["visual_map"]),
+        "residual_map": _tops(residual.map, canvas),
+        "residual_cls": (global_residual @ towards_residual).clamp_min(0.0)[:, None].expand_as(parts["visual_map"]),
     }
     image = (
         0.5 * (parts["text_map"] + parts["text_cls"])
@@ -83,7 +107,21 @@ def score(
         + weight * 0.5 * (parts["residual_map"] + parts["residual_cls"])
     )
     maps = TEXT_WEIGHT * text.smooth_map + visual.smooth_map + weight * residual.smooth_map
-    return Scores(maps, image, parts, weight)
+    return _worst(maps, image, parts, weight)
+
+
+def _tops(maps: Tensor, canvas: Canvas) -> Tensor:
+    """`top` of each window: `[B, H, W]` -> `[B, T]`."""
+    windows = canvas.windows(maps)
+    return top(windows.flatten(0, 1)).reshape(windows.shape[:2])
+
+
+def _worst(maps: Tensor, image: Tensor, parts: dict[str, Tensor], weight: float) -> Scores:
+    """Image scores and parts `[B, T]` of the windows, those of the worst one of each picture."""
+    place = image.argmax(dim=1, keepdim=True)
+    return Scores(
+        maps, image.gather(1, place)[:, 0], {name: part.gather(1, place)[:, 0] for name, part in parts.items()}, weight
+    )
 
 
 def _each(modules: nn.ModuleList, residuals: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -92,16 +130,16 @@ def _each(modules: nn.ModuleList, residuals: tuple[Tensor, ...]) -> tuple[Tensor
 
 
 class PatchScores:
-    """One branch: patch scores `[B, N_l]` per tap, and the maps `[B, S, S]` that they become, meaned over taps.
+    """One branch: patch scores `[B, N_l]` per tap, and the maps `[B, H, W]` that they become, meaned over taps.
 
     Enlarging (bilinear) and smoothing (5×5 Gaussian with σ = 4, zero padding) are linear and separable, so each is a
     matrix from the left and from the right; smoothing twice is another such matrix.
     """
 
-    def __init__(self, patches: list[Tensor], grids: tuple[tuple[int, int], ...], size_px: int) -> None:
+    def __init__(self, patches: list[Tensor], grids: tuple[tuple[int, int], ...], size_hw: tuple[int, int]) -> None:
         if len(set(grids)) == 1:  # taps of one grid are meaned before they are enlarged
             patches, grids = [torch.stack(patches).mean(dim=0)], grids[:1]
-        self._patches, self._grids, self._size_px = patches, grids, size_px
+        self._patches, self._grids, self._size_hw = patches, grids, size_hw
 
     @property
     def map(self) -> Tensor:
@@ -116,8 +154,11 @@ class PatchScores:
     def _enlarged(self, blurs: int) -> Tensor:
         each = []
         for values, (gh, gw) in zip(self._patches, self._grids, strict=True):
-            rows, columns = (_spread(side, self._size_px, blurs, values.device, values.dtype) for side in (gh, gw))
-            each.append(rows @ values.reshape(-1, gh, gw) @ columns.T)  # [B, S, S]
+            rows, columns = (
+                _spread(side, size_px, blurs, values.device, values.dtype)
+                for side, size_px in zip((gh, gw), self._size_hw, strict=True)
+            )
+            each.append(rows @ values.reshape(-1, gh, gw) @ columns.T)  # [B, H, W]
         return each[0] if len(each) == 1 else torch.stack(each).mean(dim=0)
 
 

@@ -147,7 +147,7 @@ def _stages(detector: Detector, pictures: Sequence[ImageArray]) -> Iterator[tupl
         evidence = replace(evidence, tokens=tokens.joint, global_token=tokens.global_token, global_residual=difference)
 
     def maps() -> object:
-        return scoring.score(evidence, encoder.text_residual, encoder.image_size, encoder.adapters)
+        return scoring.score(evidence, encoder.text_residual, encoder.canvas, encoder.adapters)
 
     yield "decode", _ms(lambda: [decode_image(file) for file in files], encoder)
     yield "prepare", _ms(lambda: encoder.prepare(pictures), encoder)

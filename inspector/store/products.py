@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, selectinload
 from inspector.errors import NotFoundError, StoreError, UsageError
 from inspector.images import encode_png
 from inspector.store.schema import Audit, Product, Recipe, ReferenceImage
-from inspector.types import MAX_ROIS, Calibration, ImageArray, Roi, roi_of
+from inspector.types import MAX_ROIS, Align, Calibration, ImageArray, Roi, Tiles, align_of, roi_of
 
 MAX_U16 = 65_535
 MAX_REFERENCES = 200
@@ -23,11 +23,15 @@ NAME = re.compile(r"^[^\W_][\w .+-]{0,63}$")
 
 @dataclass(frozen=True)
 class Wish:
-    """What the operator wants of a revision: rate of false rejects, width of the undecided zone, where it is inspected."""
+    """What the operator wants of a revision: rate of false rejects, width of the undecided zone, where it is inspected,
+    whether each part is aligned before, and whether it is seen in tiles.
+    """
 
     target: float | None = None
     grey: float = 0.0
     rois: tuple[Roi, ...] = ()
+    align: Align | None = None
+    tiles: Tiles | None = None
 
     def __post_init__(self) -> None:
         names = [roi.name for roi in self.rois]
@@ -90,7 +94,7 @@ def request_recipe(
         progress=0.0,
         message="waits for the worker",
         station_id=station_id,
-        calibration={"target": wish.target, "grey": wish.grey, "rois": [asdict(roi) for roi in wish.rois]},
+        calibration=asdict(wish),
         created_at=now,
         created_by=who,
     )
@@ -105,11 +109,19 @@ def request_recipe(
     return recipe
 
 
+def last_wish(session: Session, name: str) -> Wish:
+    """What the operator wanted of the newest revision of a product; nothing if there is none."""
+    newest = select(Recipe).join(Product).where(Product.name == name.strip()).order_by(Recipe.rev.desc()).limit(1)
+    last = session.scalar(newest)
+    return Wish() if last is None else wish_of(last)
+
+
 def wish_of(recipe: Recipe) -> Wish:
     """What the operator wanted of a revision."""
     kept = recipe.calibration
     rois = tuple(roi_of(record) for record in kept.get("rois") or [])
-    return Wish(target=kept.get("target"), grey=kept.get("grey") or 0.0, rois=rois)
+    tiles = None if kept.get("tiles") is None else Tiles(**kept["tiles"])
+    return Wish(kept.get("target"), kept.get("grey") or 0.0, rois, align_of(kept.get("align")), tiles)
 
 
 def add_escapes(session: Session, recipe_id: int, escapes: Sequence[dict[str, Any]]) -> None:

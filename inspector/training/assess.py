@@ -49,7 +49,7 @@ def scored(queries: list[Tensor], references: list[Tensor], size_px: int) -> Pat
         bank = shown.flatten(0, 1)
         per_tap.append(torch.stack([nearest(one, bank) for one in asked]))
     sides = [round(tap.shape[-1] ** 0.5) for tap in per_tap]
-    return PatchScores(per_tap, tuple((side, side) for side in sides), size_px)
+    return PatchScores(per_tap, tuple((side, side) for side in sides), (size_px, size_px))
 
 
 def drawn_quality(encode: Encode, products: int, size_px: int = 256) -> Quality:

@@ -46,7 +46,8 @@ def test_each_picture_has_its_entry_in_the_order_given(folder: Path, tmp_path: P
         str(folder / "a" / "part.png"),
     ]
     bad, good = told["images"]
-    assert set(good) == {"image", "score", "parts", "contributions", "threshold", "verdict", "regions"}
+    assert set(good) == {"image", "score", "parts", "contributions", "threshold", "verdict", "regions", "placement"}
+    assert good["placement"] is None
     assert (bad["verdict"], good["verdict"]) == ("NG", "OK")
     assert bad["score"] >= bad["threshold"] > good["score"] == good["parts"]["visual_map"]
     assert good["parts"]["text_map"] is None
@@ -125,3 +126,29 @@ def test_a_sheet_of_evidence_is_written_for_each_rejected_picture(folder: Path, 
         assert {match["tap"] for match in region["matches"]} == {1, 2, 3, 4}
         assert all(0 <= match["reference"] < 4 for match in region["matches"])
         assert region["x_px"] <= region["peak_x_px"] <= region["x_px"] + region["width_px"]
+
+
+def test_aligned_pictures_say_where_the_part_lies_and_why_there_is_no_score(folder: Path, tmp_path: Path) -> None:
+    clean = read_image(folder / "a" / "part.png")
+    shifted = np.roll(clean, round(0.05 * clean.shape[1]), axis=1)
+    for name, image in (("shifted", shifted), ("empty", np.full_like(clean, 90))):
+        (tmp_path / f"{name}.png").write_bytes(encode_png(image))
+    pictures = (tmp_path / "shifted.png", tmp_path / "empty.png")
+    result = run("-r", folder / "good", "--align", "--max-shift", 0.1, "--json", tmp_path / "x.json", *pictures)
+
+    found, none = json.loads((tmp_path / "x.json").read_text())["images"]
+    assert result.exit_code == 1
+    assert (found["verdict"], none["verdict"]) == ("OK", "NONE")
+    assert found["placement"]["shift_x"] == pytest.approx(0.05, abs=0.005)
+    assert none["placement"]["fit"] == "not found"
+    assert none["score"] is None
+    assert "no part was found: likeness" in none["error"]
+
+
+def test_limits_of_an_alignment_that_nobody_asked_for_and_impossible_ones_are_refused(folder: Path) -> None:
+    for option in (("--max-shift", 0.1), ("--max-turn", 5), ("--found-by", "0,0,1,1")):
+        result = run("-r", folder / "good", *option, folder / "a")
+        assert isinstance(result.exception, UsageError)
+        assert "give --align, too" in str(result.exception)
+    for wrong in (("--max-shift", 0.5), ("--found-by", "0,0,1"), ("--tiles", "5x5"), ("--tiles", "many")):
+        assert isinstance(run("-r", folder / "good", "--align", *wrong, folder / "a").exception, UsageError)

@@ -78,6 +78,7 @@ def details() -> st.SearchStrategy[Detail]:
         part=parts(), res=st.integers(0, 3), err=U16, flg=U16, rcp=U16, rev=U16, score=FINITE, threshold=FINITE,
         calibration=st.text(PART_LETTERS, max_size=16), calibration_n=st.integers(0, 10**6),
         reason=st.text(PART_LETTERS, max_size=200), parts=SCORES, contributions=SCORES, timings_ms=SCORES,
+        placement=SCORES,
         branches=st.lists(st.text(PART_LETTERS, max_size=16), max_size=3),
         regions=st.lists(REGIONS, max_size=60), image=st.text(PART_LETTERS, max_size=120),
         encoder=st.text(PART_LETTERS, max_size=120), captured_at=st.text(PART_LETTERS, max_size=40),

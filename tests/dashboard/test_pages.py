@@ -14,8 +14,9 @@ from inspector import simulation
 from inspector.contract.codes import AckCode, StationState
 from inspector.images import encode_png
 from inspector.store import commands, stations
+from inspector.store.products import wish_of
 from inspector.store.schema import Command, InspectionRow, Recipe
-from inspector.types import Verdict
+from inspector.types import Align, Tiles, Verdict
 from tests.dashboard import seed
 from tests.dashboard.conftest import PageRunner, shown
 from tests.dashboard.seed import Scene
@@ -220,6 +221,38 @@ def test_a_form_that_is_sent_twice_by_a_double_click_asks_for_one_recipe(
     AppTest.from_string(dedent(script), default_timeout=20).run()
 
     assert [recipe.rev for recipe in rows(scene, Recipe)] == [1, 2]
+
+
+def test_a_form_asks_for_alignment_and_tiles_by_the_limits_of_the_revision_before(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["app.py", "--config", str(scene.config_path)])
+    script = """
+        from datetime import UTC, datetime
+        from dashboard import teach, uploads
+        from dashboard.context import dashboard
+        from inspector import simulation
+        from inspector.images import encode_png
+        from inspector.store import products
+        from inspector.types import Align
+        picture = simulation.draw_references("gear", 1)[0]
+        kept = [uploads.read_upload("a.png", encode_png(picture))]
+        plant = dashboard()
+        teach.request_build(plant, "flange", kept, 0, teach.Choices(align=True))
+        with plant.store.write() as session:
+            wish = products.Wish(grey=2.0, align=Align(max_shift=0.05))
+            products.request_recipe(
+                session, plant.data_path, "gear", [("a", picture)], station_id=None, who="t", now=datetime.now(UTC), wish=wish
+            )
+        teach.request_build(plant, "gear", kept, 1, teach.Choices(align=True, tiled=True))
+        teach.request_build(plant, "gear", kept, 2)
+    """
+    AppTest.from_string(dedent(script), default_timeout=20).run()
+
+    wishes = [wish_of(recipe) for recipe in rows(scene, Recipe)]
+    assert [wish.align for wish in wishes] == [Align(), Align(max_shift=0.05), Align(max_shift=0.05), None]
+    assert [wish.tiles for wish in wishes] == [None, None, Tiles(), None]
+    assert [wish.grey for wish in wishes] == [0.0, 2.0, 2.0, 2.0]
 
 
 def test_a_name_that_is_taken_asks_for_a_new_revision(scene: Scene, run_page: PageRunner) -> None:

@@ -138,7 +138,7 @@ def test_a_recalibration_is_offered_from_nine_good_parts_on_and_refuses_what_the
     with line.store.read() as session:
         newest = session.scalars(select(Recipe).order_by(Recipe.rev.desc())).first()
         assert newest is not None
-        assert newest.calibration == {"target": 0.1, "grey": 0.0, "rois": []}
+        assert newest.calibration == {"target": 0.1, "grey": 0.0, "rois": [], "align": None, "tiles": None}
 
 
 def test_products_shows_what_a_revision_promises_and_refuses_one_that_lets_a_defect_pass(

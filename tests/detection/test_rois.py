@@ -36,7 +36,7 @@ def scratched(image: ImageArray, left: float, top: float) -> ImageArray:
 
 
 def test_a_region_is_scored_by_its_own_pixels_alone() -> None:
-    layout = Layout.of([Roi("left", (0.0, 0.0, 0.5, 1.0)), Roi("right", (0.5, 0.0, 0.5, 1.0))], 10, CPU)
+    layout = Layout.of([Roi("left", (0.0, 0.0, 0.5, 1.0)), Roi("right", (0.5, 0.0, 0.5, 1.0))], (10, 10), CPU)
     assert layout is not None
     maps = torch.zeros(1, 10, 10)
     maps[0, 3, 7] = 4.0
@@ -46,7 +46,7 @@ def test_a_region_is_scored_by_its_own_pixels_alone() -> None:
 
 def test_sensitivity_multiplies_and_what_is_left_out_is_not_seen() -> None:
     rois = [Roi("all", (0.0, 0.0, 1.0, 1.0), 3.0), Roi("label", (0.5, 0.0, 0.5, 1.0), inspected=False)]
-    layout = Layout.of(rois, 10, CPU)
+    layout = Layout.of(rois, (10, 10), CPU)
     assert layout is not None
     maps = torch.zeros(1, 10, 10)
     maps[0, 0, 9], maps[0, 0, 0] = 9.0, 2.0
@@ -56,7 +56,7 @@ def test_sensitivity_multiplies_and_what_is_left_out_is_not_seen() -> None:
 
 
 def test_only_regions_to_leave_out_leave_the_rest_of_the_picture() -> None:
-    layout = Layout.of([Roi("label", (0.0, 0.0, 0.5, 1.0), inspected=False)], 10, CPU)
+    layout = Layout.of([Roi("label", (0.0, 0.0, 0.5, 1.0), inspected=False)], (10, 10), CPU)
     assert layout is not None
     assert [roi.name for roi in layout.inspected] == ["picture"]
     assert layout.inside.sum() == 50
@@ -64,7 +64,7 @@ def test_only_regions_to_leave_out_leave_the_rest_of_the_picture() -> None:
 
 def test_a_region_that_is_wholly_left_out_is_refused() -> None:
     with pytest.raises(CalibrationError, match="'thread' lies wholly in regions that are left out"):
-        Layout.of([Roi("thread", (0.1, 0.1, 0.1, 0.1)), Roi("out", (0, 0, 1, 1), inspected=False)], 64, CPU)
+        Layout.of([Roi("thread", (0.1, 0.1, 0.1, 0.1)), Roi("out", (0, 0, 1, 1), inspected=False)], (64, 64), CPU)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def plainly(patches: torch.Tensor, grid: tuple[int, int], size: int, blurs: int)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(9, 40), st.integers(1, 3))
 def test_maps_are_enlarged_and_smoothed_as_one_would_by_hand(gh: int, gw: int, size: int, batch: int) -> None:
     patches = torch.randn(batch, gh * gw, generator=torch.Generator().manual_seed(gh * 100 + gw))
-    found = PatchScores([patches], ((gh, gw),), size)
+    found = PatchScores([patches], ((gh, gw),), (size, size))
     torch.testing.assert_close(found.map, plainly(patches, (gh, gw), size, 1), atol=1e-5, rtol=0)
     torch.testing.assert_close(found.smooth_map, plainly(patches, (gh, gw), size, 2), atol=1e-5, rtol=0)
 
@@ -32,7 +32,7 @@ def test_maps_are_enlarged_and_smoothed_as_one_would_by_hand(gh: int, gw: int, s
 def test_taps_are_meaned_whether_or_not_they_share_a_grid(grids: tuple[tuple[int, int], ...]) -> None:
     taps = [torch.rand(2, gh * gw) for gh, gw in grids]
     wanted = torch.stack([plainly(t, grid, 16, 1) for t, grid in zip(taps, grids, strict=True)]).mean(dim=0)
-    torch.testing.assert_close(PatchScores(taps, grids, 16).map, wanted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(PatchScores(taps, grids, (16, 16)).map, wanted, atol=1e-5, rtol=0)
 
 
 def test_top_is_the_mean_of_the_largest_hundredth() -> None:

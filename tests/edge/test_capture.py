@@ -21,6 +21,7 @@ from edge.state import Station
 from inspector.config import CameraConfig
 from inspector.contract.codes import ErrorCode, StationMode
 from inspector.errors import CameraError, CameraLostError, CameraTimeoutError
+from inspector.framing import CropError
 from inspector.types import Frame
 from tests.brokers import wait_until
 
@@ -131,6 +132,22 @@ def test_a_picture_that_cannot_be_read_gets_none_and_the_line_goes_on(post: Call
     line.run(_frame(1), _bad(2), _frame(3))
     assert line.parts(3) == [(1, 0), (2, ErrorCode.FRAME_TIMEOUT), (3, 0)]
     assert line.camera.opened == 1
+
+
+def test_a_crop_outside_of_the_picture_is_an_alarm_until_a_picture_fits_again(post: Callable[..., Post]) -> None:
+    line = post()
+    line.run(_bad(1, CropError("camera c: crop reaches out")))
+    assert line.parts(1) == [(1, ErrorCode.FRAME_TIMEOUT)]
+    wait_until(lambda: line.thread.problem)
+    for _ in range(2):  # when the second one is read, the first one has been taken in
+        line.camera.script.put(IdleLineError("nothing was due"))
+    wait_until(line.camera.script.empty)
+    assert line.station.shown[1] is ErrorCode.FRAME_TIMEOUT
+    assert line.thread.problem == "camera c: crop reaches out"
+    assert line.camera.opened == 1
+    line.camera.script.put(_frame(2))
+    assert line.parts(1) == [(2, 0)]
+    assert line.station.shown[1] is ErrorCode.NONE
 
 
 def test_a_part_whose_camera_was_lost_gets_none_101_and_the_camera_is_connected_again(

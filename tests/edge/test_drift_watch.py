@@ -17,6 +17,7 @@ from inspector.contract.codes import ErrorCode, StationMode
 from inspector.drift import RUN_IN, Looks, Measures
 from inspector.store import drift, engine, products, stations
 from inspector.store.writer import StoreWriter
+from inspector.types import Placement
 from tests.edge.detector_stub import StubDetector, active, inspection
 from tests.edge.part_maker import part
 
@@ -97,6 +98,17 @@ def test_after_a_restart_the_parts_are_compared_with_the_first_ones_of_the_recip
     line.watch = DriftWatch(line.writer, line.station, line.station_id)
     line.show(60, level=85.0)  # the light was changed while the worker was down
     assert line.alarms == [ErrorCode.LIGHT_DRIFT]
+
+
+def test_of_aligned_parts_the_place_where_they_were_found_tells_that_the_camera_has_moved(line: Line) -> None:
+    rng = np.random.default_rng(4)
+    for start, off in ((0, 0.0), (RUN_IN, 0.08)):
+        for number in range(start, start + (RUN_IN if off == 0.0 else 130)):
+            place = Placement(off + rng.normal(0.0, 0.005), 0.0, 0.0, 0.95)
+            shown = replace(part(number + 1), image=IMAGE, measures=Measures(110.0, 40.0, 300.0, 0.0, 5.0))
+            found = replace(inspection(0.5 + 0.1 * rng.random()), novelty=0.005, placement=place)
+            line.watch.take(Statement(judge(shown, found, line.recipe, now_monotonic_s=0.5), number + 1, 1))
+        assert (ErrorCode.CAMERA_MOVED in line.alarms) is (off > 0.0)
 
 
 def test_parts_of_another_product_raise_403(line: Line) -> None:

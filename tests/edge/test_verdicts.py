@@ -10,7 +10,7 @@ from edge.verdicts import Answer, Statement, held, judge, refuse
 from inspector.contract.codes import ErrorCode, Flag
 from inspector.contract.messages import Detail, Result
 from inspector.drift import Looks, Measures
-from inspector.types import Inspection, Region, Verdict
+from inspector.types import Fit, Inspection, Placement, Region, Verdict
 from tests.edge.detector_stub import StubDetector, active, inspection
 from tests.edge.part_maker import failed, part
 
@@ -35,6 +35,25 @@ def test_a_score_that_is_not_finite_is_never_a_verdict(score: float) -> None:
 
 def test_a_picture_that_the_detector_fails_on_is_none() -> None:
     assert _judge(None).err is ErrorCode.INTERNAL
+
+
+@pytest.mark.parametrize(
+    ("fit", "err"), [(Fit.NOT_FOUND, ErrorCode.PART_NOT_FOUND), (Fit.AWAY, ErrorCode.CAMERA_MOVED)]
+)
+def test_a_part_that_is_not_where_it_may_lie_is_none_with_its_code_and_place(fit: Fit, err: ErrorCode) -> None:
+    place = Placement(0.2, -0.01, 3.0, 0.8, fit, "the part lies elsewhere")
+    answer = _judge(replace(inspection(nan), placement=place))
+    record = Statement(answer, 1, 1).record(0.6)
+    assert (answer.verdict, answer.err, answer.reason) == (Verdict.NONE, err, "the part lies elsewhere")
+    assert (record.score, record.detail["reason"]) == (None, "the part lies elsewhere")
+    assert record.detail["placement"] == {"shift_x": 0.2, "shift_y": -0.01, "turn_deg": 3.0, "likeness": 0.8}
+
+
+def test_a_part_that_was_found_is_judged_by_its_score() -> None:
+    place = Placement(0.1, 0.0, 3.0, 0.9)
+    assert _judge(replace(inspection(0.2), placement=place)).verdict is Verdict.OK
+    assert _judge(replace(inspection(1.5), placement=place)).verdict is Verdict.NG
+    assert _judge(replace(inspection(nan), placement=place)).err is ErrorCode.INTERNAL
 
 
 def test_a_good_score_that_comes_too_late_is_recorded_but_lets_nothing_pass() -> None:

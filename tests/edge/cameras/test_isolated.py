@@ -19,6 +19,7 @@ from edge.cameras.frame_ring import SLOTS, FrameRing
 from edge.cameras.isolated import IsolatedCamera
 from inspector.config import CameraConfig
 from inspector.errors import CameraLostError, ImageError
+from inspector.framing import CropError
 from tests.brokers import wait_until
 
 Make = Callable[..., IsolatedCamera]
@@ -149,6 +150,23 @@ def test_pictures_of_another_size_after_a_restart_are_refused(make: Make, tmp_pa
     camera.open()
     with pytest.raises(BadFrameError, match="expected 64×48"):
         camera.read(2.0)
+
+
+def test_an_isolated_camera_prepares_its_pictures_once_and_tells_of_a_crop_that_reaches_out(
+    make: Make, tmp_path: Path
+) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "0.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    cv2.imwrite(str(tmp_path / "1.png"), np.full((48, 32, 3), 90, np.uint8))
+    camera = make(kind="folder", source=str(tmp_path), crop=[10, 20, 30, 16], rotate_deg=90)
+    camera.open()
+    frame = camera.read(2.0)
+    assert frame is not None
+    assert np.array_equal(frame.image, np.rot90(picture[20:36, 10:40], k=3))
+    with pytest.raises(BadFrameError, match="the picture has 32×48 px") as caught:
+        camera.read(2.0)
+    assert isinstance(caught.value.failure, CropError)
+    assert caught.value.part_id == "1"
 
 
 def test_the_process_ends_with_its_parent_even_when_it_hangs(tmp_path: Path) -> None:
