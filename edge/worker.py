@@ -72,22 +72,14 @@ class Worker:
     """Everything of one run; `run` returns when the work is done, or `stopping` is set."""
 
     def __init__(self, config: Config, store: Store, stopping: threading.Event) -> None:
-        self._config = config
-        self._stopping = stopping
-        self._store = store
+        self._config, self._store, self._stopping = config, store, stopping
         self._writer = StoreWriter(store)
         self._writer.start()
         name = config.station.name
         self._station_id: int = self._writer.call(lambda session: stations.ensure_station(session, name).id)
-        simulated = frozenset(camera.name for camera in config.cameras if camera.kind == "simulated")
+        self._simulated = frozenset(camera.name for camera in config.cameras if camera.kind == "simulated")
         kept_path = config.data_path / f"{name}.inflight"
-        known_boot = last_boot(kept_path)
-        self._station = Station(
-            boot=self._writer.call(lambda session: stations.next_boot(session, self._station_id, known_boot)),
-            mode=StationMode.SIMULATION if simulated else StationMode.PRODUCTION,
-            window_ms=config.mqtt.window_ms,
-            heartbeat_ms=config.mqtt.heartbeat_ms,
-        )
+        self._station = self._make_station(last_boot(kept_path))
         self._link = MqttLink(config, self._station.state_message(int(time.time())))
         self._announcer = Announcer(self._link, self._station, self._write_status)
         self._station.announce = self._announcer.say
@@ -97,63 +89,31 @@ class Worker:
         answered = answer_left_overs(kept_path, self._writer, self._station_id, self._station.boot)
         self._deadlines = Deadlines(_in_flight(kept_path, self._station.boot))
         self._inbox = Inbox(config.batching.queue_size)
-        deadline_s = config.batching.deadline_ms / 1000
-        part_length = PART_BYTES if config.mqtt.resultb else PART_LENGTH
-        intake = Intake(self._station, self._deadlines, self._inbox, self._pulse, deadline_s, part_length=part_length)
-        verified = Bench(
-            station=self._station,
-            station_id=self._station_id,
-            writer=self._writer,
-            intake=intake,
-            data_path=config.data_path,
-            cameras=[camera.name for camera in config.cameras],
-            publish=lambda payload: self._link.publish(self._link.topics.suspect, payload, qos=1) is not None,
+        self._part_length = PART_BYTES if config.mqtt.resultb else PART_LENGTH
+        self._intake = Intake(
+            self._station,
+            self._deadlines,
+            self._inbox,
+            self._pulse,
+            config.batching.deadline_ms / 1000,
+            part_length=self._part_length,
         )
-        self._verification = Verification(config.challenge, verified)
+        self._verification = self._make_verification()
         self._drift = DriftWatch(self._writer, self._station, self._station_id)
         self._cameras = [
-            CaptureThread(camera, intake, self._station, last_trigger=self._last_trigger(camera.name))
+            CaptureThread(camera, self._intake, self._station, last_trigger=self._last_trigger(camera.name))
             for camera in config.cameras
         ]
         self._telemetry = Telemetry(config.telemetry, self._all_status)
         self._shifts = self._begin_shift()
         self._receipts = Receipts(self._link, self._station, self._station_id, self._writer, config.mqtt.receipt_s)
         self._sparkplug = self._make_sparkplug()
-        self._inference = Inference(
-            VerdictPath(
-                station=self._station,
-                deadlines=self._deadlines,
-                inbox=self._inbox,
-                batcher=Batcher(config.batching.max_batch, config.batching.max_age_ms / 1000),
-                ledger=Ledger(self._writer, self._station_id, self._station),
-                publisher=self._publisher,
-                recorder=self._recorder,
-                pulse=self._pulse,
-                simulated_cameras=simulated,
-                most_part_s=deadline_s / 2,
-                observers=self._observers(),
-                timed=self._telemetry.timed,
-                on_the_way=lambda: any(camera.waiting for camera in self._cameras),
-            ),
-            answered,
-        )
+        self._inference = self._make_inference(answered)
         jobs = [(self._verification.tick, VERIFY_S)]
         self._keeping = Keeping(config, self._writer, self._station, self._station_id, jobs)
-        self._central = self._make_central()
         self._recorder.has_room = lambda: not self._keeping.disk.full
-        targets = CommandTargets(
-            station=self._station,
-            station_id=self._station_id,
-            cameras=self._cameras,
-            writer=self._writer,
-            prepare=self._prepare,
-            approve=self._approve,
-            verification=self._verification,
-            part_length=part_length,
-            wake=self._inbox.wake,
-            repeat_last=self._publisher.repeat_last,
-        )
-        self._desk = CommandDesk(self._link, self._announcer, targets)
+        self._central = self._make_central()
+        self._desk = CommandDesk(self._link, self._announcer, self._command_targets())
         self._progress = ProgressPipe(stopping)
         self._builder: Builder | None = None
         self._encoder: Encoder | None = None
@@ -217,6 +177,62 @@ class Worker:
         stack.callback(self._desk.stop)
         self._progress.say("ready")
         log.info("station %s runs (boot %d, encoder %s)", self._config.station.name, self._station.boot, encoder.name)
+
+    def _make_station(self, known_boot: int) -> Station:
+        """`known_boot` is what the file of the parts in flight says, should the database know less."""
+        mqtt = self._config.mqtt
+        return Station(
+            boot=self._writer.call(lambda session: stations.next_boot(session, self._station_id, known_boot)),
+            mode=StationMode.SIMULATION if self._simulated else StationMode.PRODUCTION,
+            window_ms=mqtt.window_ms,
+            heartbeat_ms=mqtt.heartbeat_ms,
+        )
+
+    def _make_verification(self) -> Verification:
+        bench = Bench(
+            station=self._station,
+            station_id=self._station_id,
+            writer=self._writer,
+            intake=self._intake,
+            data_path=self._config.data_path,
+            cameras=[camera.name for camera in self._config.cameras],
+            publish=lambda payload: self._link.publish(self._link.topics.suspect, payload, qos=1) is not None,
+        )
+        return Verification(self._config.challenge, bench)
+
+    def _make_inference(self, answered: int) -> Inference:
+        """`answered` is the number of the last verdict, given for a part that the worker before left."""
+        batching = self._config.batching
+        path = VerdictPath(
+            station=self._station,
+            deadlines=self._deadlines,
+            inbox=self._inbox,
+            batcher=Batcher(batching.max_batch, batching.max_age_ms / 1000),
+            ledger=Ledger(self._writer, self._station_id, self._station),
+            publisher=self._publisher,
+            recorder=self._recorder,
+            pulse=self._pulse,
+            simulated_cameras=self._simulated,
+            most_part_s=batching.deadline_ms / 1000 / 2,
+            observers=self._observers(),
+            timed=self._telemetry.timed,
+            on_the_way=lambda: any(camera.waiting for camera in self._cameras),
+        )
+        return Inference(path, answered)
+
+    def _command_targets(self) -> CommandTargets:
+        return CommandTargets(
+            station=self._station,
+            station_id=self._station_id,
+            cameras=self._cameras,
+            writer=self._writer,
+            prepare=self._prepare,
+            approve=self._approve,
+            verification=self._verification,
+            part_length=self._part_length,
+            wake=self._inbox.wake,
+            repeat_last=self._publisher.repeat_last,
+        )
 
     def _make_central(self) -> CentralCopy | None:
         config, alarms = self._config, self._station.alarms

@@ -51,8 +51,7 @@ def scale_score(score: float | None, threshold: float | None) -> int:
     if score is None or threshold is None or not (isfinite(score) and isfinite(threshold)):
         return 0
     ratio = score / threshold if threshold > 0 else 1.0 + (score - threshold)
-    scaled = SCORE_AT_THRESHOLD * ratio
-    scr = floor(max(float(I32_MIN), min(float(I32_MAX), scaled)))
+    scr = floor(max(float(I32_MIN), min(float(I32_MAX), SCORE_AT_THRESHOLD * ratio)))
     return min(scr, SCORE_AT_THRESHOLD - 1) if score < threshold else max(scr, SCORE_AT_THRESHOLD)
 
 
