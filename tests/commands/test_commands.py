@@ -85,7 +85,8 @@ def test_score_gives_numbers_maps_and_a_none_for_what_is_no_picture(tmp_path: Pa
     assert "not a picture" in found["images"][1]["error"]
     assert found["images"][2]["verdict"] == "OK"
     assert found["images"][0]["score"] > found["images"][2]["score"]
-    assert set(found["images"][0]) == {"image", "score", "parts", "contributions", "threshold", "verdict", "regions"}
+    keys = {"image", "score", "parts", "contributions", "threshold", "verdict", "regions", "placement"}
+    assert set(found["images"][0]) == keys
     raw = np.load(tmp_path / "maps" / "a.npy")
     assert (raw.dtype, raw.shape) == (np.float32, (256, 256))
     assert (tmp_path / "maps" / "a.png").exists()
