@@ -290,10 +290,12 @@ def select_flange(plant: Plant) -> None:
 
 
 def swap(times: int) -> Callable[[Plant], None]:
-    """Product changes one after the other while parts come; what lies on the belt changes with them."""
+    """Product changes at any moment while parts come; what lies on the belt changes with them."""
 
     def change(plant: Plant) -> None:
+        moments = random.Random(7)
         for number in range(times):
+            time.sleep(moments.uniform(0.0, 0.3))
             kind = ("gear", "flange")[number % 2]
             plant.plc.select_recipe(plant.line.taught[kind], timeout_s=30)
             plant.belt.kind = kind
