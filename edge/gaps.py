@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from inspector.contract.codes import ErrorCode
 
 COUNTER_PERIOD = 2**32 - 1  # the counter goes 1 … 2³²−1, 1 …; 0 is free running
-MAX_GAP = 1000
+MAX_GAP = 10_000
+"""So many parts may have passed by unseen, a quarter of an hour of a fast line; a longer jump is a counter set anew."""
 
 
 @dataclass(frozen=True)

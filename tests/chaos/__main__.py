@@ -54,16 +54,16 @@ def strike(fault: Fault, products: Taught) -> Outcome:
         fault.strike(line)
         safe_s = _until_the_plc_knew(line, struck_s) if fault.stops else None
         _hold(fault, struck_s)
-        mended_s = struck_s
+        mended_s, production_s = struck_s, 0.0
         if fault.mend is not None:
             mended_s = time.monotonic()
             fault.mend(line)
         if fault.stops:
             since_s = mended_s if fault.mend is not None else struck_s + (safe_s or 0.0)
             production_s = line.wait_accepted(1, since_s=since_s, timeout_s=COMES_BACK_S) - mended_s
-        else:
-            production_s = _longest_pause(line, struck_s)
         line.wait_accepted(10, since_s=time.monotonic(), timeout_s=60)
+        if not fault.stops:
+            production_s = _longest_pause(line, struck_s)
         line.end()
         if fault.check is not None:
             fault.check(line)

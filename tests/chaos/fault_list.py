@@ -82,6 +82,7 @@ def _time_and_load(swaps: int) -> list[Fault]:
             for name, shift_s in jumps.items()
         ),
         Fault("PLC counter reset", "the PLC starts anew at 1", faults.reset_counter, stops=False),
+        Fault("long absence", "9,000 parts passed by unseen", faults.pass_by_unseen(9000), stops=False),
         Fault("three times the rate", "for 20 s", faults.hurry(3.0), faults.hurry(1 / 3), hold_s=20.0, stops=False),
         Fault("product swap in mid-batch", f"{swaps} changes under load", faults.swap(swaps), stops=False, hold_s=1.0,
               period_s=0.06, short=True),

@@ -66,7 +66,7 @@ def random_kills(times: int) -> Callable[[Plant], None]:
     def kill(plant: Plant) -> None:
         moments = random.Random(7)
         for _ in range(times):
-            time.sleep(moments.uniform(0.0, 6.0))
+            time.sleep(moments.uniform(0.0, 14.0))  # in the middle of a start as well as of production
             plant.process.kill()
             plant.process.wait()
             plant.process = plant.line.start()
@@ -313,6 +313,19 @@ def hurry(factor: float) -> Callable[[Plant], None]:
 def reset_counter(plant: Plant) -> None:
     """The PLC's program is loaded anew: its counter begins at 1 again."""
     plant.restart_plc(1)
+
+
+def pass_by_unseen(parts: int) -> Callable[[Plant], None]:
+    """The PLC has counted on while the station did not see or hear anything."""
+
+    def pass_by(plant: Plant) -> None:
+        belt = plant.belt
+        belt.pause.set()
+        last = belt.triggered[-1][0]
+        belt.triggered += [(last + number, belt.kind, time.monotonic()) for number in range(1, parts + 1)]
+        plant.restart_plc(last + parts + 1)
+
+    return pass_by
 
 
 def _listens(port: int) -> bool:
