@@ -3,12 +3,13 @@
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from edge import housekeeping as module
-from edge.housekeeping import DEAD_S, Housekeeping
+from edge.housekeeping import DEAD_S, Every, Housekeeping
 from tests.brokers import wait_until
 
 
@@ -101,3 +102,20 @@ def test_before_the_start_and_after_the_end_nothing_is_watched(job: Job) -> None
     made.stop()
     assert made.watch(time.monotonic() + 10 * DEAD_S)
     assert made.replaced == 0
+
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def test_a_clock_that_jumps_ten_years_ahead_costs_one_run_and_not_one_for_each_second() -> None:
+    every, later = Every(1.0), NOON + timedelta(days=3650)
+    first = every.get_next_fire_time(None, NOON)
+    assert first == NOON + timedelta(seconds=1)
+    assert every.get_next_fire_time(first, later) == later + timedelta(seconds=1)
+
+
+def test_runs_keep_their_distance_while_they_come_a_little_late() -> None:
+    every, due = Every(1.0), NOON
+    for _ in range(5):
+        due = every.get_next_fire_time(due, due + timedelta(milliseconds=300))
+    assert due == NOON + timedelta(seconds=5)
