@@ -59,6 +59,7 @@ system:
 	@missing=""; \
 	  { command -v mosquitto || [ -x /usr/sbin/mosquitto ]; } >/dev/null || missing="$$missing mosquitto"; \
 	  ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	  command -v openssl >/dev/null || missing="$$missing openssl"; \
 	  command -v chromium >/dev/null || missing="$$missing chromium"; \
 	  command -v arv-fake-gv-camera-0.8 >/dev/null || missing="$$missing aravis-tools gir1.2-aravis-0.8"; \
 	  ls /usr/lib/*/girepository-1.0/GstRtspServer-1.0.typelib >/dev/null 2>&1 || \

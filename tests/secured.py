@@ -1,6 +1,7 @@
 """A mosquitto with the shipped configuration, rights and certificates; only paths and ports are the test's."""
 
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -15,7 +16,9 @@ SHIPPED = Path(__file__).parents[1] / "deploy" / "mosquitto"
 PREFIX, OTHER_PREFIX = "factory/line1", "factory/line2"
 CLIENTS = ("station1", "station1-plc", "station1-sparkplug", "station2", "reader", "scada")
 PASSWORD = "a password"  # noqa: S105 - of a broker that lives for one test
-needs_mosquitto = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed; install it")
+needs_mosquitto = pytest.mark.skipif(
+    find_mosquitto() is None or shutil.which("openssl") is None, reason="mosquitto or openssl is not installed"
+)
 
 
 def certificates(folder: Path, *arguments: str, days: int | None = None) -> None:
