@@ -181,7 +181,7 @@ class DemoLine:
             self._tally = ResultTally(self.config)
             settings = PlcSettings(client_id="demo-plc", timeout_s=PLC_TIMER_S, allow_simulated=True)
             self._plc = VirtualPlc(self.config.mqtt, settings, on_decision=self.books.enter)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: nobody else would end the broker
             self._broker.stop()
             raise
 

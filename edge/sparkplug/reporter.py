@@ -156,7 +156,7 @@ class Reporter:
             try:
                 message = self._node.device_data(verdict.values, verdict.exposed_ms, now_ms, historical=is_old)
                 token = send(message)
-            except Exception:
+            except Exception:  # whatever it was, it is raised again; only the verdict must not be lost by it
                 self._backlog.give_back([verdict])
                 raise
             self._underway.append(_Underway(token, verdict))

@@ -120,32 +120,8 @@ def recalibrate(
 
     settings = load_config(config)
     confirmed = [] if good is None else [(path.name, read_image(path)) for path in list_images(good)]
-    now = datetime.now(UTC)
     with opened(settings) as store:
-        with store.write() as session:
-            product = products.find_product(session, name)
-            for picture in confirmed:
-                labels.add_label(
-                    session,
-                    settings.data_path,
-                    product,
-                    picture,
-                    labels.Said(labels.GOOD),
-                    source="cli",
-                    who=who(),
-                    now=now,
-                )
-        with store.read() as session:
-            product = products.find_product(session, name)
-            base = products.find_recipe(session, product.rcp)
-            if base is None:
-                raise NotFoundError(
-                    f"product {name!r} has no revision that is ready; see `inspector product show {name}`"
-                )
-            pictures = [
-                (reference.name, read_image(settings.data_path / reference.path)) for reference in base.references
-            ]
-            wish = products.wish_of(base)
+        pictures, wish = _ready(settings, store, name)
         wish = replace(
             wish,
             target=wish.target if false_rejects is None else false_rejects,
@@ -154,10 +130,32 @@ def recalibrate(
             align=align_wish(align, max_shift, max_turn, found_by, wish.align),
             tiles=tiles_wish(tiles, wish.tiles),
         )
+        _confirm(settings, store, name, confirmed)
         recipe = built(settings, store, name, pictures, wish)
         if activate_it and recipe["status"] == "ready":
             _activate(settings, store, recipe["id"])
     tell_built(recipe, as_json)
+
+
+def _ready(settings: Config, store: Store, name: str) -> tuple[list[tuple[str, ImageArray]], products.Wish]:
+    """References and wish of the newest revision that is ready. Raises NotFoundError where there is none."""
+    from inspector.images import read_image
+
+    with store.read() as session:
+        base = products.find_recipe(session, products.find_product(session, name).rcp)
+        if base is None:
+            raise NotFoundError(f"product {name!r} has no revision that is ready; see `inspector product show {name}`")
+        found = [(reference.name, read_image(settings.data_path / reference.path)) for reference in base.references]
+        return found, products.wish_of(base)
+
+
+def _confirm(settings: Config, store: Store, name: str, pictures: list[tuple[str, ImageArray]]) -> None:
+    """Keep pictures as those of good parts; all of them, or none."""
+    said, now = labels.Said(labels.GOOD), datetime.now(UTC)
+    with store.write() as session:
+        product = products.find_product(session, name)
+        for picture in pictures:
+            labels.add_label(session, settings.data_path, product, picture, said, source="cli", who=who(), now=now)
 
 
 def _roi(text: str) -> Roi:

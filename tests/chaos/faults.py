@@ -154,11 +154,8 @@ def speak_nonsense_at_broker(plant: Plant) -> None:
 
 def end_nonsense(plant: Plant) -> None:
     plant.after.close()
-    with suppress(BrokerError):
-        plant.line.broker.restart()
-    if not plant.line.broker.process.is_alive:
-        time.sleep(1.0)
-        plant.line.broker.restart()
+    wait_until(lambda: not _listens(plant.line.broker.port))
+    plant.line.broker.restart()
 
 
 def database(line: Line) -> Path:
@@ -204,20 +201,22 @@ def newer_schema(plant: Plant) -> None:
     """The database was upgraded by a newer release, and then the worker starts again."""
     kill_supervisor(plant)
     wait_until(lambda: not _lives(plant), 30)
-    _schema(plant, "9999")
+    plant.after.callback(_set_schema, plant, _set_schema(plant, "9999"))
     start_again(plant)
 
 
 def older_schema(plant: Plant) -> None:
     plant.process.wait(60)
-    _schema(plant, None)
+    plant.after.close()
     start_again(plant)
 
 
-def _schema(plant: Plant, revision: str | None, kept: dict[str, str] = {}) -> None:  # noqa: B006 - remembers the true one
+def _set_schema(plant: Plant, revision: str) -> str:
+    """Gives the revision that stood there."""
     with closing(sqlite3.connect(database(plant.line))) as connection, connection:
-        kept.setdefault("revision", connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
-        connection.execute("UPDATE alembic_version SET version_num = ?", (revision or kept["revision"],))
+        before: str = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    return before
 
 
 def small_disk(line: Line, after: ExitStack) -> None:
