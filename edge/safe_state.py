@@ -24,6 +24,7 @@ from inspector.contract.session import Connected, Identity, Received, Will
 from inspector.contract.topics import Topics
 from inspector.errors import ConfigError
 from inspector.salvage import Salvaged, load_sound, salvage
+from inspector.yaml_file import Document, read_document
 
 log = logging.getLogger(__name__)
 
@@ -45,21 +46,22 @@ def sound_config(
         StationError: a worker of the station runs.
     """
     while not stopping.is_set():
+        document = None if path is None else read_document(path)
         try:
-            return _begin(path, log_suffix)
+            return _begin(document, log_suffix)
         except ConfigError as error:
-            salvaged = None if path is None else salvage(path)
-            if path is None or salvaged is None:
+            salvaged = None if document is None else salvage(document)
+            if document is None or salvaged is None:
                 raise
             _log_somewhere(salvaged.config.logging, log_suffix)
             with only_worker(salvaged.config.data_path, salvaged.client_id):
-                SafeState(path, salvaged, str(error), log_suffix).run(stopping, alive)
+                SafeState(document.path, salvaged, str(error), log_suffix).run(stopping, alive)
     return None
 
 
-def _begin(path: Path | None, log_suffix: str) -> Config:
+def _begin(document: Document | None, log_suffix: str) -> Config:
     """The configuration, and its log file, which is a file that may be wrong like any other. Raises ConfigError."""
-    config = load_sound(path)
+    config = load_sound(document)
     set_up_logging(config.logging, log_suffix)
     return config
 
@@ -81,7 +83,7 @@ class SafeState:
         self._salvaged = salvaged
         self._log_suffix = log_suffix
         self._fault = ""
-        self._right: bytes | None = None
+        self._right: str | None = None
         # The boot of the worker before: nothing of it is answered here, and the next worker's is newer.
         self._boot = last_boot(config.data_path / f"{salvaged.client_id}.inflight")
         self._alarms = AlarmBoard(time.time)
@@ -118,15 +120,16 @@ class SafeState:
 
     def _is_over(self) -> bool:
         """Look at the file. It is right once it was so twice: one that is being written may be right for a moment."""
+        document = None
         try:
-            content = self._path.read_bytes()
-            _begin(self._path, self._log_suffix)
-        except (ConfigError, OSError) as error:
+            document = read_document(self._path)
+            _begin(document, self._log_suffix)
+        except ConfigError as error:
             self._right = None
             self._take_fault(str(error))
-            found = salvage(self._path)
+            found = None if document is None else salvage(document)
             return found is not None and found.identity != self._salvaged.identity
-        stood, self._right = content == self._right, content
+        stood, self._right = document.text == self._right, document.text
         if stood:
             log.warning("%s: the configuration is right; the station starts", self._path)
         return stood

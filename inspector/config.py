@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from inspector.errors import ConfigError
-from inspector.yaml_file import line_of, read_document, refuse_repeated_keys
+from inspector.yaml_file import Document, line_of, read_document, refuse_repeated_keys
 
 DATA_DIR_VARIABLE = "INSPECTOR_DATA_DIR"
 
@@ -411,24 +411,25 @@ class Config(Section):
         return self.database.url or f"sqlite:///{(self.data_path / 'inspector.db').as_posix()}"
 
 
-def load_config(path: Path | None) -> Config:
-    """Read a configuration file; None gives the defaults.
+def load_config(source: Path | Document | None) -> Config:
+    """Read a configuration file, or take one that was read; None gives the defaults.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML, or a key or value is wrong; each fault with its line.
     """
-    if path is None:
+    if source is None:
         return Config()
-    node, values = read_document(path)
+    document = read_document(source) if isinstance(source, Path) else source
+    path, values = document.path, document.values
     if values is None:
         return Config()
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected sections like 'mqtt:', but the file holds a {type(values).__name__}")
-    refuse_repeated_keys(path, node)
+    refuse_repeated_keys(path, document.node)
     try:
         return resolve_paths(Config.model_validate(values), path.absolute().parent)
     except ValidationError as error:
-        raise ConfigError(_explain(path, node, error)) from error
+        raise ConfigError(_explain(path, document.node, error)) from error
 
 
 def resolve_paths(config: Config, folder: Path) -> Config:

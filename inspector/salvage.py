@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from inspector.config import BrokerConfig, Config, StationConfig, load_config, resolve_paths
 from inspector.errors import ConfigError
-from inspector.yaml_file import line_of, read_document, refuse_repeated_keys
+from inspector.yaml_file import Document, line_of, read_document, refuse_repeated_keys
 
 Keys = tuple[str | int, ...]
 
@@ -39,20 +39,20 @@ class Salvaged:
         return self.client_id, self.config.mqtt, self.config.data_path
 
 
-def load_sound(path: Path | None) -> Config:
-    """Read a configuration, and see that the files exist that it names.
+def load_sound(source: Path | Document | None) -> Config:
+    """The configuration of a file, or of one that was read (None: the defaults), if the files exist that it names.
 
     Folders and files that a camera reads are not asked for: they may come later, as a camera may.
 
     Raises:
         ConfigError: a key or value is wrong, or a file is missing; each fault with its line.
     """
-    config = load_config(path)
+    document = read_document(source) if isinstance(source, Path) else source
+    config = load_config(document)
     missing = list(_missing_files(config))
-    if path is not None and missing:
-        node, _ = read_document(path)
+    if document is not None and missing:
         names = [".".join(map(str, keys)) for keys, _ in missing]
-        places = [f"{path}:{line_of(node, list(keys))}" for keys, _ in missing]
+        places = [f"{document.path}:{line_of(document.node, list(keys))}" for keys, _ in missing]
         faults = [
             f"{place}: {name}: there is no file {file}"
             for place, name, (_, file) in zip(places, names, missing, strict=True)
@@ -61,12 +61,9 @@ def load_sound(path: Path | None) -> Config:
     return config
 
 
-def salvage(path: Path) -> Salvaged | None:
+def salvage(document: Document) -> Salvaged | None:
     """The sections of a wrong configuration that are right; None if the broker's settings are not among them."""
-    try:
-        node, values = read_document(path)
-    except ConfigError:
-        return None
+    path, node, values = document.path, document.node, document.values
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
         return None
     wrong = {key.value for key, _ in _repeated(path, node)}

@@ -3,6 +3,7 @@
 May import the errors only; the configuration and its rescue read their files with it.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,23 @@ import yaml
 from inspector.errors import ConfigError
 
 
-def read_document(path: Path) -> tuple[yaml.Node | None, Any]:
-    """The nodes of a file, which know their lines, and its values, unchecked; ConfigError if it is no YAML."""
+@dataclass(frozen=True)
+class Document:
+    """A file as it stood when it was read, so that all that is said of it is said of the same text."""
+
+    path: Path
+    text: str
+    node: yaml.Node | None
+    """It knows its line."""
+    values: Any
+    """Unchecked."""
+
+
+def read_document(path: Path) -> Document:
+    """Read a file once; ConfigError if it cannot be read or is no YAML."""
     try:
         text = path.read_text(encoding="utf-8")
-        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+        return Document(path, text, yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}. Give the path of a YAML file with --config.") from error
     except yaml.YAMLError as error:

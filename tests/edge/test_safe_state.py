@@ -1,5 +1,6 @@
 """A wrong configuration is a safe state that says so, on a real broker: nothing passes and nothing is scored."""
 
+import contextlib
 import logging
 import signal
 import socket
@@ -23,6 +24,7 @@ from inspector.contract.topics import Topics
 from inspector.contract.virtual_plc import PlcSettings, VirtualPlc
 from inspector.errors import ConfigError, StationError
 from inspector.salvage import load_sound, salvage
+from inspector.yaml_file import read_document
 from tests.brokers import KINDS, TestBroker, Witness, wait_until
 
 PREFIX = "test/line1"
@@ -155,7 +157,7 @@ def test_each_fault_is_told_with_its_line_and_leaves_the_broker_usable(
     assert told.startswith(f"line.yaml:{line}: ")
     assert key in told
     assert len(told) <= 120
-    salvaged = salvage(path)
+    salvaged = salvage(read_document(path))
     assert salvaged is not None
     assert (salvaged.config.mqtt.port, salvaged.config.mqtt.prefix) == (18830, PREFIX)
     assert salvaged.client_id == ("test-line1-without-name" if "station" in key else "station1")
@@ -167,7 +169,8 @@ def test_without_sure_settings_of_the_broker_nothing_is_salvaged_and_the_error_i
 ) -> None:
     path = tmp_path / "line.yaml"
     path.write_text(text)
-    assert salvage(path) is None
+    with contextlib.suppress(ConfigError):  # not all of them are YAML
+        assert salvage(read_document(path)) is None
     with pytest.raises(ConfigError, match=r"line\.yaml:"):
         sound_config(path, threading.Event())
 
@@ -175,9 +178,21 @@ def test_without_sure_settings_of_the_broker_nothing_is_salvaged_and_the_error_i
 def test_a_station_whose_name_is_beyond_doubt_speaks_under_it(tmp_path: Path) -> None:
     path = tmp_path / "line.yaml"
     path.write_text("station: {name: line7, place: hall2}\nmqtt: {port: 18830}\n")
-    salvaged = salvage(path)
+    salvaged = salvage(read_document(path))
     assert salvaged is not None
     assert salvaged.client_id == "line7"
+
+
+def test_a_file_that_changes_while_it_is_looked_at_is_judged_and_salvaged_by_one_text(tmp_path: Path) -> None:
+    path = tmp_path / "line.yaml"
+    path.write_text(f"mqtt: {{port: 18830, prefix: {PREFIX}}}\n{FAULT}")
+    document = read_document(path)
+    path.write_text("")
+    with pytest.raises(ConfigError, match=r"line\.yaml:3: unknown key 'disk\.no_such_key'"):
+        load_sound(document)
+    salvaged = salvage(document)
+    assert salvaged is not None
+    assert salvaged.config.mqtt.port == 18830
 
 
 def test_several_faults_are_counted_in_the_alarm(tmp_path: Path) -> None:
@@ -285,7 +300,7 @@ def test_a_file_must_be_right_twice_for_one_that_is_being_written_may_be_right_f
     station: Station, broker: TestBroker
 ) -> None:
     station.write(FAULT)
-    salvaged = salvage(station.path)
+    salvaged = salvage(read_document(station.path))
     assert salvaged is not None
     state = SafeState(station.path, salvaged, "a fault")
     station.path.write_text("")  # cut, and not yet written: every default
