@@ -14,9 +14,9 @@ from dashboard.uploads import Upload
 from dashboard.verification import HealthView, MemberView
 from inspector.images import SUFFIXES, read_image
 from inspector.store import challenges
+from inspector.store.pictures import Picture, staged
 from inspector.store.products import find_product
 from inspector.store.schema import Label
-from inspector.types import ImageArray
 
 FORM = "known:form"
 LABELS_SHOWN = 12
@@ -177,17 +177,16 @@ def _physical(plant: Dashboard, product: str, set_no: int) -> None:
 
 
 def _add_files(plant: Dashboard, product: str, set_no: int, kept: Sequence[Upload], said: tuple[str, str]) -> None:
-    with told():
-        found = [(name.rsplit(".", 1)[0][:64], image) for name, image in uploads.decode(kept)]
-        _add(plant, product, set_no, [(challenges.Known(name, *said), image) for name, image in found])
+    with told(), staged(plant.data_path, uploads.decode(kept)) as pictures:
+        known = [challenges.Known(one.name.rsplit(".", 1)[0][:64], *said) for one in pictures]
+        _add(plant, product, set_no, list(zip(known, pictures, strict=True)))
 
 
 def _add_label(plant: Dashboard, product: str, set_no: int, label: Label) -> None:
     with told():
-        image = read_image(plant.data_path / label.path)
-        _add(
-            plant, product, set_no, [(challenges.Known(verification.label_name(label), label.label, label.kind), image)]
-        )
+        known = challenges.Known(verification.label_name(label), label.label, label.kind)
+        with staged(plant.data_path, [(label.name, read_image(plant.data_path / label.path))]) as (picture,):
+            _add(plant, product, set_no, [(known, picture)])
 
 
 def _add_physical(plant: Dashboard, product: str, set_no: int, said: tuple[str, str, str, str]) -> None:
@@ -196,15 +195,13 @@ def _add_physical(plant: Dashboard, product: str, set_no: int, said: tuple[str, 
 
 
 def _add(
-    plant: Dashboard, product: str, set_no: int, wanted: Sequence[tuple[challenges.Known, ImageArray | None]]
+    plant: Dashboard, product: str, set_no: int, wanted: Sequence[tuple[challenges.Known, Picture | None]]
 ) -> None:
     """Store all of them or none; then the form is empty again."""
     with plant.store.write() as session:
         row = find_product(session, product)
-        for known, image in wanted:
-            challenges.add_member(
-                session, plant.data_path, row, known, set_no=set_no, image=image, who=WHO, now=utc_now()
-            )
+        for known, picture in wanted:
+            challenges.add_member(session, row, known, picture, set_no=set_no, who=WHO, now=utc_now())
     st.session_state[FORM] = st.session_state.get(FORM, 0) + 1
 
 

@@ -1,12 +1,14 @@
 """New revisions from what there is: the references of one, more pictures, another wish. The worker builds them."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import streamlit as st
 
 from dashboard.context import WHO, Dashboard, utc_now
 from inspector.images import read_image
 from inspector.store import products
+from inspector.store.pictures import staged
 from inspector.store.products import Wish
 from inspector.store.stations import ensure_station
 from inspector.types import ImageArray
@@ -35,14 +37,13 @@ def request(
         base = newest if rev is None else products.find_recipe(session, found.rcp, rev)
         kept = [] if base is None else [(one.name, one.path) for one in base.references if one.id != without]
         wish = change(Wish() if base is None else products.wish_of(base))
-    images = [(name, read_image(plant.data_path / path)) for name, path in kept]
-    with plant.store.write() as session:
+    there = ((name, read_image(plant.data_path / path)) for name, path in kept)
+    with staged(plant.data_path, chain(there, more)) as pictures, plant.store.write() as session:
         station = ensure_station(session, plant.station)
         fresh = products.request_recipe(
             session,
-            plant.data_path,
             product,
-            [*images, *more],
+            pictures,
             station_id=station.id,
             who=WHO,
             now=utc_now(),

@@ -17,7 +17,9 @@ from inspector.errors import InspectorError, UsageError
 from inspector.images import SUFFIXES, decode_image, read_image
 from inspector.store import studies
 from inspector.store.labels import DEFECT, GOOD
+from inspector.store.pictures import Picture, staged
 from inspector.store.studies import Candidate, Chosen, Plan
+from inspector.types import ImageArray
 
 CHOSEN, NEW = "study:chosen", 0
 FORM, MADE, SUGGESTED = "study:form", "study:made", "study:suggested"
@@ -89,9 +91,11 @@ def make(plant: Dashboard, plan: Plan, kept: Sequence[tuple[Card, str]], number:
     if number in made:
         return
     with told():
-        parts = [_part(plant, card, truth) for card, truth in kept]
-        with plant.store.write() as session:
-            study = studies.make_study(session, plant.data_path, plan, parts, who=WHO, now=utc_now())
+        images = ((card.name, _image(plant, card)) for card, _ in kept)
+        with staged(plant.data_path, images) as pictures:
+            parts = [_part(card, truth, picture) for (card, truth), picture in zip(kept, pictures, strict=True)]
+            with plant.store.write() as session:
+                study = studies.make_study(session, plan, parts, who=WHO, now=utc_now())
         made.add(number)
         st.session_state[FORM] = number + 1
         st.session_state[CHOSEN] = study.id
@@ -234,17 +238,23 @@ def _advice(kept: Sequence[tuple[Card, str]], operators: int, repeats: int) -> s
     return " ".join(said)
 
 
-def _part(plant: Dashboard, card: Card, truth: str) -> Chosen:
-    """The picture in full and what is known of it.
+def _image(plant: Dashboard, card: Card) -> ImageArray:
+    """The picture in full.
 
     Raises:
-        UsageError: the picture has gone meanwhile.
+        UsageError: it has gone meanwhile.
     """
-    source = "" if not truth else studies.FROM_LABEL if truth == card.truth else studies.FROM_ENGINEER
     if isinstance(card.source, Upload):
-        return Chosen(card.name, decode_image(card.source.data, card.name), truth, source)
+        return decode_image(card.source.data, card.name)
     try:
-        image = read_image(plant.data_path / card.source.path)
+        return read_image(plant.data_path / card.source.path)
     except InspectorError as error:
         raise UsageError(f"the picture of {card.name} has been tidied away; leave it out and try again") from error
-    return Chosen(card.name, image, truth, source, card.source.inspection_id, card.source.verdict)
+
+
+def _part(card: Card, truth: str, picture: Picture) -> Chosen:
+    """The picture and what is known of it."""
+    source = "" if not truth else studies.FROM_LABEL if truth == card.truth else studies.FROM_ENGINEER
+    if isinstance(card.source, Upload):
+        return Chosen(picture, truth, source)
+    return Chosen(picture, truth, source, card.source.inspection_id, card.source.verdict)

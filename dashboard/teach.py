@@ -16,6 +16,7 @@ from dashboard.uploads import Judged, Upload
 from inspector.errors import UsageError
 from inspector.images import SUFFIXES
 from inspector.store import products
+from inspector.store.pictures import staged
 from inspector.store.stations import ensure_station
 from inspector.types import Align, Tiles
 
@@ -103,12 +104,11 @@ def request_build(plant: Dashboard, name: str, kept: Sequence[Upload], number: i
     if number in asked:
         return
     with told():
-        decoded = uploads.decode(kept)
-        with plant.store.write() as session:
+        with staged(plant.data_path, uploads.decode(kept)) as pictures, plant.store.write() as session:
             station = ensure_station(session, plant.station)
             wish = choices.changed(products.last_wish(session, name))
             recipe = products.request_recipe(
-                session, plant.data_path, name, decoded, station_id=station.id, who=WHO, now=utc_now(), wish=wish
+                session, name, pictures, station_id=station.id, who=WHO, now=utc_now(), wish=wish
             )
         asked.add(number)
         st.session_state[FORM] = number + 1

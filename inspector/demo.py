@@ -35,6 +35,7 @@ from inspector.contract.virtual_plc import PlcSettings, VirtualPlc
 from inspector.errors import InspectorError, StationError
 from inspector.images import encode_png
 from inspector.store import engine, products, queries, stations
+from inspector.store.pictures import staged
 from inspector.types import Verdict
 
 DEFECT_RATE = 0.15
@@ -308,19 +309,13 @@ class DemoLine:
         store = engine.open_store(self.config.database_url)
         kinds = {}
         try:
-            with store.write() as session:
-                self._station_id = stations.ensure_station(session, STATION).id
-                for kind in self.plan.taught:
-                    images = simulation.draw_references(kind, REFERENCES, self.plan.seed)
-                    pictures = [(f"{kind}-{number}.png", image) for number, image in enumerate(images, start=1)]
+            for kind in self.plan.taught:
+                images = simulation.draw_references(kind, REFERENCES, self.plan.seed)
+                drawn = [(f"{kind}-{number}.png", image) for number, image in enumerate(images, start=1)]
+                with staged(self.folder, drawn) as pictures, store.write() as session:
+                    self._station_id = stations.ensure_station(session, STATION).id
                     recipe = products.request_recipe(
-                        session,
-                        self.folder,
-                        kind,
-                        pictures,
-                        station_id=self._station_id,
-                        who="demo",
-                        now=datetime.now(UTC),
+                        session, kind, pictures, station_id=self._station_id, who="demo", now=datetime.now(UTC)
                     )
                     kinds[kind] = recipe.product.rcp
         finally:

@@ -13,6 +13,7 @@ from inspector.store import labels, products
 from inspector.store.schema import Recipe
 from inspector.store.writer import StoreWriter
 from inspector.types import Align, Fit, ImageArray
+from tests import stored
 from tests.benchmarks.fixture import moved
 from tests.dashboard.conftest import scene
 from tests.dashboard.seed import Scene
@@ -30,7 +31,7 @@ def build(plant: Scene, pictures: Sequence[ImageArray], wish: products.Wish | No
     try:
         recipe_id = writer.call(
             lambda session: (
-                products.request_recipe(
+                stored.request_recipe(
                     session,
                     plant.config.data_path,
                     "bracket",
@@ -54,7 +55,7 @@ def test_a_good_part_that_is_not_where_it_may_lie_counts_as_one_that_is_rejected
     good = [moved(image, (0.03, -0.03), 3.0) for image in drawn[3:12]]
     with scene.store.write() as session:
         for number, image in enumerate([*good, moved(drawn[12], (0.15, 0.0), 0.0)]):
-            labels.add_label(
+            stored.add_label(
                 session,
                 scene.config.data_path,
                 products.find_product(session, "bracket"),

@@ -18,6 +18,7 @@ from inspector.store import labels, products
 from inspector.store.schema import InspectionRow, Recipe
 from inspector.store.writer import StoreWriter
 from inspector.types import ImageArray, Verdict
+from tests import stored
 from tests.dashboard import seed
 from tests.dashboard.conftest import scene
 from tests.dashboard.seed import Scene
@@ -43,7 +44,7 @@ def build(plant: Scene) -> Recipe:
         data_path = plant.config.data_path
         recipe_id = writer.call(
             lambda session: (
-                products.request_recipe(
+                stored.request_recipe(
                     session, data_path, "flange", pictures, station_id=plant.station_id, who="test", now=NOW
                 ).id
             )
@@ -66,7 +67,7 @@ def line(scene: Scene) -> tuple[Scene, list[int]]:
         shown = [simulation.draw_part("flange", 0, 0, 1.0)[0], upside_down(good(0)), upside_down(good(1))]
         for row, image in zip(rejected, shown, strict=True):
             (scene.config.data_path / str(row.image_path)).write_bytes(encode_jpeg(image))
-        labels.add_label(
+        stored.add_label(
             session,
             scene.config.data_path,
             products.find_product(session, "flange"),

@@ -16,6 +16,7 @@ from inspector.errors import UsageError
 from inspector.images import read_image
 from inspector.promises import MIN_CONFIRMED
 from inspector.store import labels, products
+from inspector.store.pictures import staged
 from inspector.store.schema import InspectionRow, Label, RegionRow
 from inspector.types import Verdict, promise_words
 
@@ -200,12 +201,12 @@ def _label(plant: Dashboard, inspection_id: int, said: labels.Said) -> None:
         if row.image_path is None or row.recipe is None:
             raise UsageError("this part has no picture any more, so it cannot be labelled")
         name, image = row.recipe.product.name, read_image(plant.data_path / row.image_path)
-        with plant.store.write() as session:
+        shown = [(_file_name(row.image_path), image)]
+        with staged(plant.data_path, shown) as (picture,), plant.store.write() as session:
             labels.add_label(
                 session,
-                plant.data_path,
                 products.find_product(session, name),
-                (_file_name(row.image_path), image),
+                picture,
                 said,
                 inspection_id=inspection_id,
                 source="review",

@@ -22,8 +22,9 @@ from inspector.errors import NotFoundError, StationError, UsageError
 from inspector.images import read_image
 from inspector.store import challenges, products, stations
 from inspector.store.engine import Store
+from inspector.store.pictures import Picture, staged
 from inspector.store.schema import ChallengeMember, ChallengeRun, InspectionRow
-from inspector.types import ImageArray, Verdict
+from inspector.types import Verdict
 
 POLL_S = 0.2
 AWAY_S = 15.0
@@ -57,22 +58,16 @@ def add(
     if len(paths) > 1 and (name or part):
         raise UsageError(f"--name and --part are for one part, but {len(paths)} pictures were given")
     settings = load_config(config)
-    images: dict[str, ImageArray | None] = {name or path.stem: read_image(path) for path in paths} or {name: None}
-    if len(paths) > len(images):
+    titles = [name or path.stem for path in paths] or [name]
+    if len(set(titles)) < len(titles):
         raise UsageError("two of the pictures have the same name; rename one")
-    with opened(settings) as store, store.write() as session:
+    images = ((path.name, read_image(path)) for path in paths)
+    with opened(settings) as store, staged(settings.data_path, images) as kept, store.write() as session:
         row = products.find_product(session, product)
-        for title, image in images.items():
-            challenges.add_member(
-                session,
-                settings.data_path,
-                row,
-                challenges.Known(title, expected, kind, part),
-                set_no=set_no,
-                image=image,
-                who=who(),
-                now=datetime.now(UTC),
-            )
+        shown: list[Picture | None] = [*kept] or [None]
+        for title, picture in zip(titles, shown, strict=True):
+            known = challenges.Known(title, expected, kind, part)
+            challenges.add_member(session, row, known, picture, set_no=set_no, who=who(), now=datetime.now(UTC))
         count = len(challenges.members(session, row.id, set_no))
     typer.echo(f"challenge set {set_no} of {product} has {count} parts")
 

@@ -32,6 +32,7 @@ from inspector.contract.codes import AckCode
 from inspector.errors import NotApprovedError, NotFoundError, StationError, UsageError
 from inspector.store import engine, labels, products, stations
 from inspector.store.engine import Store
+from inspector.store.pictures import staged
 from inspector.store.schema import Product, Recipe
 from inspector.types import ImageArray, Roi, Tiles, promise_words
 
@@ -152,10 +153,10 @@ def _ready(settings: Config, store: Store, name: str) -> tuple[list[tuple[str, I
 def _confirm(settings: Config, store: Store, name: str, pictures: list[tuple[str, ImageArray]]) -> None:
     """Keep pictures as those of good parts; all of them, or none."""
     said, now = labels.Said(labels.GOOD), datetime.now(UTC)
-    with store.write() as session:
+    with staged(settings.data_path, pictures) as kept, store.write() as session:
         product = products.find_product(session, name)
-        for picture in pictures:
-            labels.add_label(session, settings.data_path, product, picture, said, source="cli", who=who(), now=now)
+        for picture in kept:
+            labels.add_label(session, product, picture, said, source="cli", who=who(), now=now)
 
 
 def _roi(text: str) -> Roi:
@@ -189,21 +190,17 @@ def built(
         writer = StoreWriter(store)
         writer.start()
         try:
-            recipe_id = writer.call(
-                lambda session: (
-                    products.request_recipe(
-                        session,
-                        settings.data_path,
-                        name,
-                        pictures,
-                        station_id=None,
-                        who=who(),
-                        now=datetime.now(UTC),
-                        status="building",
-                        wish=wish,
-                    ).id
-                )
-            )
+            with staged(settings.data_path, pictures) as references, store.write() as session:
+                recipe_id = products.request_recipe(
+                    session,
+                    name,
+                    references,
+                    station_id=None,
+                    who=who(),
+                    now=datetime.now(UTC),
+                    status="building",
+                    wish=wish,
+                ).id
             task = bar.add_task("building", total=1.0)
             build_recipe(
                 writer,

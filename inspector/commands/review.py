@@ -16,6 +16,7 @@ from inspector.config import load_config
 from inspector.errors import UsageError
 from inspector.images import list_images, read_image
 from inspector.store import labels, products, queries
+from inspector.store.pictures import staged
 
 COLUMNS = ("picture", "label", "kind", "left", "top", "width", "height", "teaches", "blind", "source", "at", "who")
 LIST_NAME = "labels.csv"
@@ -44,12 +45,9 @@ def import_labels(
     with opened(settings) as store:
         for file_name in track(said, description="labelling", transient=True):
             image = read_image(folder / file_name)
-            with store.write() as session:
+            with staged(settings.data_path, [(file_name, image)]) as (picture,), store.write() as session:
                 product = products.find_product(session, name)
-                picture = (file_name, image)
-                labels.add_label(
-                    session, settings.data_path, product, picture, said[file_name], source="import", who=who(), now=now
-                )
+                labels.add_label(session, product, picture, said[file_name], source="import", who=who(), now=now)
     typer.echo(f"{len(said)} pictures of {name} labelled; `inspector product recalibrate {name}` uses them")
 
 
@@ -121,12 +119,11 @@ def label(
                 raise UsageError(f"verdict {inspection} has no picture that is kept, so it cannot be labelled")
             product_name, path = row.recipe.product.name, row.image_path
         image = read_image(settings.data_path / path)
-        with store.write() as session:
+        with staged(settings.data_path, [(path, image)]) as (picture,), store.write() as session:
             labels.add_label(
                 session,
-                settings.data_path,
                 products.find_product(session, product_name),
-                (Path(path).name, image),
+                picture,
                 given,
                 inspection_id=inspection,
                 source="cli",

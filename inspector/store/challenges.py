@@ -9,10 +9,9 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, joinedload
 
-from inspector.errors import NotFoundError, StoreError, UsageError
-from inspector.images import encode_png
+from inspector.errors import NotFoundError, UsageError
+from inspector.store.pictures import Picture
 from inspector.store.schema import Activation, Audit, ChallengeMember, ChallengeRun, InspectionRow, Product, Recipe
-from inspector.types import ImageArray
 
 GOOD, DEFECT = "good", "defect"
 RUNNING, PASSED, FAILED, ABORTED = "running", "passed", "failed", "aborted"
@@ -43,20 +42,19 @@ class Known:
 
 def add_member(
     session: Session,
-    data_path: Path,
     product: Product,
     known: Known,
+    picture: Picture | None = None,
     *,
     set_no: int,
-    image: ImageArray | None = None,
     who: str,
     now: datetime,
 ) -> ChallengeMember:
-    """Add a known part to a set of the product, with a picture of it if it is to be inspected without the part.
+    """Add a known part to a set of the product, with a picture (`pictures.staged`) to inspect it without the part.
 
     Raises:
         UsageError: the name is taken, or the set is full.
-        StoreError: the picture cannot be written.
+        StoreError: the picture cannot be put in its place.
     """
     there = members(session, product.id, set_no)
     if known.name in {member.name for member in there}:
@@ -78,21 +76,12 @@ def add_member(
     )
     session.add(member)
     session.flush()
-    if image is not None:
-        member.path = _keep(data_path, Path("challenge") / str(product.rcp) / f"{member.id}.png", image)
+    if picture is not None:
+        member.path = picture.move_to(Path("challenge") / str(product.rcp) / f"{member.id}.png")
     _note(
         session, "challenge part", who, now, product=product.name, set=set_no, part=known.name, expected=known.expected
     )
     return member
-
-
-def _keep(data_path: Path, path: Path, image: ImageArray) -> str:
-    try:
-        (data_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (data_path / path).write_bytes(encode_png(image))
-    except OSError as error:
-        raise StoreError(f"{data_path / path}: cannot be written: {error.strerror}") from error
-    return path.as_posix()
 
 
 def members(session: Session, product_id: int, set_no: int | None = None) -> list[ChallengeMember]:

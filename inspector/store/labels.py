@@ -1,6 +1,5 @@
 """What people say of pictures: good, defect or unusable. Append-only; the newest label of a picture counts."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,11 +8,10 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from inspector.errors import NotFoundError, StoreError, UsageError
-from inspector.images import encode_png
+from inspector.errors import NotFoundError, UsageError
 from inspector.store.challenges import PRODUCTION
+from inspector.store.pictures import Picture
 from inspector.store.schema import Audit, InspectionRow, Label, Product
-from inspector.types import ImageArray
 
 GOOD, DEFECT, UNUSABLE = "good", "defect", "unusable"
 LABELS = (GOOD, DEFECT, UNUSABLE)
@@ -59,9 +57,8 @@ class Said:
 
 def add_label(
     session: Session,
-    data_path: Path,
     product: Product,
-    picture: tuple[str, ImageArray],
+    picture: Picture,
     said: Said,
     *,
     inspection_id: int | None = None,
@@ -69,26 +66,17 @@ def add_label(
     who: str,
     now: datetime,
 ) -> Label:
-    """Store what was said of a picture, `picture` is its name and pixels; its copy is kept for good.
+    """Store what was said of a picture (`pictures.staged`); this copy of it is kept for good.
 
     Raises:
-        StoreError: the copy cannot be written.
+        StoreError: the copy cannot be put in its place.
     """
-    name, image = picture
-    sha256 = hashlib.sha256(image.tobytes()).hexdigest()
-    path = Path("labelled") / str(product.rcp) / f"{sha256[:16]}.png"
-    try:
-        if not (data_path / path).exists():
-            (data_path / path).parent.mkdir(parents=True, exist_ok=True)
-            (data_path / path).write_bytes(encode_png(image))
-    except OSError as error:
-        raise StoreError(f"{data_path / path}: cannot be written: {error.strerror}") from error
     label = Label(
         product_id=product.id,
         inspection_id=inspection_id,
-        sha256=sha256,
-        path=path.as_posix(),
-        name=Path(name).name[:255],
+        sha256=picture.sha256,
+        path=picture.move_to(Path("labelled") / str(product.rcp) / f"{picture.sha256[:16]}.png"),
+        name=picture.name,
         label=said.label,
         kind=said.kind,
         region=None if said.region is None else list(said.region),

@@ -1,6 +1,5 @@
 """Products, their recipe revisions, and the pictures they are made from."""
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,9 +11,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
 from inspector.errors import NotFoundError, StoreError, UsageError
-from inspector.images import encode_png
+from inspector.store.pictures import Picture
 from inspector.store.schema import Audit, Product, Recipe, ReferenceImage
-from inspector.types import MAX_ROIS, Align, Calibration, ImageArray, Roi, Tiles, align_of, roi_of
+from inspector.types import MAX_ROIS, Align, Calibration, Roi, Tiles, align_of, roi_of
 
 MAX_U16 = 65_535
 MAX_REFERENCES = 200
@@ -57,9 +56,8 @@ def check_name(name: str) -> str:
 
 def request_recipe(
     session: Session,
-    data_path: Path,
     name: str,
-    pictures: Sequence[tuple[str, ImageArray]],
+    pictures: Sequence[Picture],
     *,
     station_id: int | None,
     who: str,
@@ -67,22 +65,18 @@ def request_recipe(
     status: str = "queued",
     wish: Wish | None = None,
 ) -> Recipe:
-    """Store pictures as a new revision of a product (made if it is new); the worker of the station builds it.
+    """Store pictures (`pictures.staged`) as a new revision of a product, made if it is new; the station's worker builds it.
 
     `wish` is what the operator wants of the revision; None takes over what the one before it was given.
 
     Raises:
         UsageError: a bad name, no picture or more than 200.
+        StoreError: a picture cannot be put in its place.
     """
     name = check_name(name)
     if not 1 <= len(pictures) <= MAX_REFERENCES:
         raise UsageError(f"a recipe needs 1 to {MAX_REFERENCES} references, but {len(pictures)} were given")
-    product = session.scalar(select(Product).where(Product.name == name))
-    if product is None:
-        rcp = (session.scalar(select(func.max(Product.rcp))) or 0) + 1
-        product = Product(rcp=_u16(rcp, "products"), name=name, created_at=now)
-        session.add(product)
-        session.flush()
+    product = session.scalar(select(Product).where(Product.name == name)) or _new_product(session, name, now)
     last = session.scalar(select(Recipe).where(Recipe.product_id == product.id).order_by(Recipe.rev.desc()).limit(1))
     last_rev = 0 if last is None else last.rev
     if wish is None:
@@ -100,8 +94,9 @@ def request_recipe(
     )
     session.add(recipe)
     folder = Path("references") / str(product.rcp) / str(recipe.rev)
-    for position, (file_name, image) in enumerate(pictures):
-        recipe.references.append(_stored(data_path, folder, position, file_name, image))
+    for position, picture in enumerate(pictures):
+        path = picture.move_to(folder / f"{position:03d}-{picture.sha256[:8]}.png")
+        recipe.references.append(ReferenceImage(position=position, name=picture.name, path=path, sha256=picture.sha256))
     session.add(
         Audit(at=now, who=who, action="teach", detail={"product": name, "rev": recipe.rev, "references": len(pictures)})
     )
@@ -154,16 +149,12 @@ def override(session: Session, recipe_id: int, reason: str, who: str, now: datet
     session.add(Audit(at=now, who=who, action="override", detail=detail))
 
 
-def _stored(data_path: Path, folder: Path, position: int, name: str, image: ImageArray) -> ReferenceImage:
-    data = encode_png(image)
-    sha256 = hashlib.sha256(image.tobytes()).hexdigest()
-    path = folder / f"{position:03d}-{sha256[:8]}.png"
-    try:
-        (data_path / folder).mkdir(parents=True, exist_ok=True)
-        (data_path / path).write_bytes(data)
-    except OSError as error:
-        raise StoreError(f"{data_path / path}: cannot be written: {error.strerror}") from error
-    return ReferenceImage(position=position, name=Path(name).name[:255], path=path.as_posix(), sha256=sha256)
+def _new_product(session: Session, name: str, now: datetime) -> Product:
+    rcp = (session.scalar(select(func.max(Product.rcp))) or 0) + 1
+    product = Product(rcp=_u16(rcp, "products"), name=name, created_at=now)
+    session.add(product)
+    session.flush()
+    return product
 
 
 def _u16(value: int, what: str) -> int:

@@ -4,24 +4,22 @@ Blind and without a way back: an operator is given one question at a time, the n
 any other question is refused. So a study can be paused anywhere and goes on where it stood, also in another tab.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from inspector.errors import NotFoundError, StoreError, UsageError
-from inspector.images import encode_png
+from inspector.errors import NotFoundError, UsageError
 from inspector.store import labels, queries
 from inspector.store.labels import DEFECT, GOOD
+from inspector.store.pictures import Picture
 from inspector.store.products import find_product
 from inspector.store.schema import Audit, InspectionRow, Label, Study, StudyAnswer, StudyPart
-from inspector.types import ImageArray, Verdict
+from inspector.types import Verdict
 
 MIN_PARTS, MAX_PARTS = 2, 200
 MAX_OPERATORS, MAX_REPEATS = 8, 5
@@ -89,10 +87,9 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """A part as it enters a study: its picture `[H, W, 3]`, and the truth with where that comes from."""
+    """A part as it enters a study: its picture (`pictures.staged`), and the truth with where that comes from."""
 
-    name: str
-    image: ImageArray
+    picture: Picture
     truth: str = ""
     truth_source: str = ""
     inspection_id: int | None = None
@@ -100,12 +97,9 @@ class Chosen:
 
     def __post_init__(self) -> None:
         if self.truth not in ("", GOOD, DEFECT):
-            raise UsageError(f"truth {self.truth!r} of {self.name}: expected {GOOD}, {DEFECT}, or nothing if not known")
-
-    @cached_property
-    def sha256(self) -> str:
-        """Of the pixels."""
-        return hashlib.sha256(self.image.tobytes()).hexdigest()
+            raise UsageError(
+                f"truth {self.truth!r} of {self.picture.name}: expected {GOOD}, {DEFECT}, or nothing if not known"
+            )
 
 
 @dataclass(frozen=True)
@@ -153,14 +147,12 @@ def suggest(found: Sequence[Candidate], number: int) -> list[Candidate]:
     return [*taken, *bad, *good[: number - len(taken) - len(bad)]]
 
 
-def make_study(
-    session: Session, data_path: Path, plan: Plan, parts: Sequence[Chosen], *, who: str, now: datetime
-) -> Study:
+def make_study(session: Session, plan: Plan, parts: Sequence[Chosen], *, who: str, now: datetime) -> Study:
     """Store a study with copies of its pictures and everybody's order.
 
     Raises:
         UsageError: too few or too many parts, or a picture twice.
-        StoreError: a copy cannot be written.
+        StoreError: a copy cannot be put in its place.
     """
     if not MIN_PARTS <= len(parts) <= MAX_PARTS:
         raise UsageError(f"a study needs {MIN_PARTS} to {MAX_PARTS} parts, but {len(parts)} were chosen")
@@ -178,7 +170,7 @@ def make_study(
     )
     session.add(study)
     session.flush()
-    study.parts = [_stored(data_path, study.id, position, part) for position, part in enumerate(parts)]
+    study.parts = [_stored(study.id, position, part) for position, part in enumerate(parts)]
     detail = {"study": study.id, "product": plan.product, "parts": len(parts), "operators": list(plan.operators)}
     session.add(Audit(at=now, who=who, action="study", detail=detail))
     session.flush()
@@ -298,18 +290,13 @@ def _verdicts(session: Session, inspection_ids: Sequence[int]) -> dict[int, Verd
     return {number: Verdict(verdict) for number, verdict in session.execute(query)}
 
 
-def _stored(data_path: Path, study_id: int, position: int, part: Chosen) -> StudyPart:
-    path = Path("studies") / str(study_id) / f"{position:03d}-{part.sha256[:8]}.png"
-    try:
-        (data_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (data_path / path).write_bytes(encode_png(part.image))
-    except OSError as error:
-        raise StoreError(f"{data_path / path}: cannot be written: {error.strerror}") from error
+def _stored(study_id: int, position: int, part: Chosen) -> StudyPart:
+    picture = part.picture
     return StudyPart(
         position=position,
-        name=Path(part.name).name[:255],
-        path=path.as_posix(),
-        sha256=part.sha256,
+        name=picture.name,
+        path=picture.move_to(Path("studies") / str(study_id) / f"{position:03d}-{picture.sha256[:8]}.png"),
+        sha256=picture.sha256,
         inspection_id=part.inspection_id,
         verdict=None if part.verdict is None else int(part.verdict),
         truth=part.truth,
@@ -321,6 +308,7 @@ def _refuse_twins(parts: Sequence[Chosen]) -> None:
     """An operator who meets a picture twice in a round would be counted twice for one part."""
     names: dict[str, str] = {}
     for part in parts:
-        if part.sha256 in names:
-            raise UsageError(f"{part.name} and {names[part.sha256]} are the same picture; leave one of them out")
-        names[part.sha256] = part.name
+        name, sha256 = part.picture.name, part.picture.sha256
+        if sha256 in names:
+            raise UsageError(f"{name} and {names[sha256]} are the same picture; leave one of them out")
+        names[sha256] = name

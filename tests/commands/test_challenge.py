@@ -17,6 +17,7 @@ from inspector.images import encode_png
 from inspector.store import challenges, drift, engine, journal, products, stations
 from inspector.store.engine import Store
 from inspector.types import Calibration, Verdict
+from tests import stored
 from tests.store.test_store import record
 
 NOW = datetime.now(UTC)
@@ -36,7 +37,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     opened = engine.open_store(url)
     with opened.write() as session:
         station = stations.ensure_station(session, "station1")
-        recipe = products.request_recipe(
+        recipe = stored.request_recipe(
             session, tmp_path / "data", "gear", [("a.png", PICTURE)], station_id=station.id, who="me", now=NOW
         )
         products.mark_ready(

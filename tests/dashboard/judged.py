@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from inspector.images import read_image
 from inspector.store import studies
 from inspector.store.labels import DEFECT, GOOD
-from inspector.store.studies import Chosen, Plan
+from inspector.store.studies import Plan
 from inspector.types import Verdict
+from tests import stored
 from tests.dashboard import seed
 from tests.dashboard.seed import Scene
 
@@ -25,18 +26,19 @@ def made(scene: Scene, *, parts: int = 6, operators: tuple[str, ...] = ("Anna", 
     now, data_path = datetime.now(UTC), scene.config.data_path
     with scene.store.write() as session:
         chosen = [
-            Chosen(
-                one.name,
-                read_image(data_path / one.path),
-                GOOD if one.verdict is Verdict.OK else DEFECT,
-                studies.FROM_ENGINEER,
-                one.inspection_id,
-                one.verdict,
+            (
+                (one.name, read_image(data_path / one.path)),
+                (
+                    GOOD if one.verdict is Verdict.OK else DEFECT,
+                    studies.FROM_ENGINEER,
+                    one.inspection_id,
+                    one.verdict,
+                ),
             )
             for one in studies.suggest(studies.candidates(session, "gear"), parts)
         ]
         plan = Plan("gear", "Shift <A> & B", operators, repeats, seed=5)
-        return studies.make_study(session, data_path, plan, chosen, who="me", now=now).id
+        return stored.make_study(session, data_path, plan, chosen, who="me", now=now).id
 
 
 def judged(scene: Scene, study_id: int, operator: str, *, wrong: frozenset[int] = frozenset(), leave: int = 0) -> None:

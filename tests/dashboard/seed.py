@@ -23,6 +23,7 @@ from inspector.store.engine import Store
 from inspector.store.journal import VerdictRecord
 from inspector.store.schema import Recipe
 from inspector.types import Calibration, ImageArray, PatchMatch, Region, Verdict
+from tests import stored
 
 SEED, DEFECT_RATE, THRESHOLD = 7, 0.14, 0.412
 ENCODER = ("embedded convnet 224", "5e1f" * 16)
@@ -67,7 +68,7 @@ def teach(scene: Scene, name: str, kind: str, *, now: datetime, pictures: int = 
         (f"{kind}-{number:02d}.png", image) for number, image in enumerate(simulation.draw_references(kind, pictures))
     ]
     with scene.store.write() as session:
-        recipe = products.request_recipe(
+        recipe = stored.request_recipe(
             session, scene.config.data_path, name, images, station_id=scene.station_id, who="dashboard", now=now
         )
         if ready:
@@ -228,7 +229,7 @@ def known_parts(scene: Scene, recipe: Recipe, kind: str, now: datetime) -> None:
         product = products.get_recipe(session, recipe.id).product
         for name, expected, which, image in [*good, *bad, ("master", "good", "", None)]:
             known = challenges.Known(name, expected, which, "MASTER-1" if image is None else "")
-            challenges.add_member(
+            stored.add_member(
                 session, scene.config.data_path, product, known, set_no=1, image=image, who="engineer", now=now
             )
 

@@ -11,6 +11,7 @@ from inspector.contract.codes import AckCode, ErrorCode, StationMode, StationSta
 from inspector.images import encode_png
 from inspector.store import challenges, commands, labels, products, queries
 from inspector.store.schema import ChallengeMember, Command, Recipe
+from tests import stored
 from tests.dashboard import seed
 from tests.dashboard.conftest import PageRunner, shown
 from tests.dashboard.seed import Scene
@@ -195,7 +196,7 @@ def test_known_parts_come_from_files_labels_and_the_shelf_and_are_taken_out(line
         product = products.find_product(session, "gear")
         picture = (f"{'long' * 30}.png", image)
         said = labels.Said("defect", "crack")
-        one = labels.add_label(
+        one = stored.add_label(
             session, line.config.data_path, product, picture, said, source="review", who="me", now=NOW
         )
     page = run_page("health", line)

@@ -235,13 +235,14 @@ def test_a_form_asks_for_alignment_and_tiles_by_the_limits_of_the_revision_befor
         from inspector.images import encode_png
         from inspector.store import products
         from inspector.types import Align
+        from tests import stored
         picture = simulation.draw_references("gear", 1)[0]
         kept = [uploads.read_upload("a.png", encode_png(picture))]
         plant = dashboard()
         teach.request_build(plant, "flange", kept, 0, teach.Choices(align=True))
         with plant.store.write() as session:
             wish = products.Wish(grey=2.0, align=Align(max_shift=0.05))
-            products.request_recipe(
+            stored.request_recipe(
                 session, plant.data_path, "gear", [("a", picture)], station_id=None, who="t", now=datetime.now(UTC), wish=wish
             )
         teach.request_build(plant, "gear", kept, 1, teach.Choices(align=True, tiled=True))

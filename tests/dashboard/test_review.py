@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from inspector.store import labels, products
 from inspector.store.schema import InspectionRow, Label, Recipe
 from inspector.types import Verdict
+from tests import stored
 from tests.dashboard import seed
 from tests.dashboard.conftest import PageRunner, shown
 from tests.dashboard.seed import Scene
@@ -115,7 +116,7 @@ def test_a_recalibration_is_offered_from_nine_good_parts_on_and_refuses_what_the
         product = products.find_product(session, "gear")
         for number in range(12):
             picture = (f"{number}.png", rng.integers(0, 255, (32, 32, 3), np.uint8))
-            labels.add_label(
+            stored.add_label(
                 session,
                 line.config.data_path,
                 product,

@@ -18,8 +18,9 @@ from inspector.contract.codes import AckCode, ErrorCode, StationMode, StationSta
 from inspector.contract.session import Received
 from inspector.contract.topics import Topics
 from inspector.errors import StationError
-from inspector.store import engine, products, stations
+from inspector.store import engine, stations
 from inspector.store.writer import StoreWriter
+from tests import stored
 from tests.brokers import wait_until
 from tests.edge.detector_stub import active
 
@@ -215,7 +216,7 @@ def _teach(desk: Desk, folder: Path) -> None:
     image = np.zeros((32, 32, 3), np.uint8)
 
     def teach(session: Session) -> None:
-        recipe = products.request_recipe(
+        recipe = stored.request_recipe(
             session, folder, "gear", [("1.png", image)], station_id=None, who="t", now=NOW, status="ready"
         )
         stations.set_active_recipe(session, desk.station_id, recipe.id, "t", NOW)

@@ -15,9 +15,10 @@ from edge.state import ActiveRecipe, Station
 from edge.verdicts import Statement, judge
 from inspector.contract.codes import ErrorCode, StationMode
 from inspector.drift import RUN_IN, Looks, Measures
-from inspector.store import drift, engine, products, stations
+from inspector.store import drift, engine, stations
 from inspector.store.writer import StoreWriter
 from inspector.types import Placement
+from tests import stored
 from tests.edge.detector_stub import StubDetector, active, inspection
 from tests.edge.part_maker import part
 
@@ -37,7 +38,7 @@ class Line:
         pictures = [("1.png", IMAGE)]
         self.recipe_id: int = self.writer.call(
             lambda session: (
-                products.request_recipe(session, folder, "gear", pictures, station_id=None, who="t", now=NOW).id
+                stored.request_recipe(session, folder, "gear", pictures, station_id=None, who="t", now=NOW).id
             )
         )
         self.watch = DriftWatch(self.writer, self.station, self.station_id)

@@ -22,6 +22,7 @@ from inspector.store.challenges import Known
 from inspector.store.schema import Activation
 from inspector.store.writer import StoreWriter
 from inspector.types import Frame, Verdict
+from tests import stored
 from tests.brokers import wait_until
 from tests.edge.detector_stub import active, inspection
 from tests.edge.part_maker import part
@@ -58,7 +59,7 @@ class Plant:
         self.verification = Verification(config, self.plant)
 
     def _teach(self, session: object) -> int:
-        recipe = products.request_recipe(
+        recipe = stored.request_recipe(
             session, self.folder, "gear", [("1.png", IMAGE)], station_id=None, who="t", now=NOW, status="ready"
         )
         session.add(Activation(station_id=self.station_id, recipe_id=recipe.id, activated_at=NOW))
@@ -73,7 +74,7 @@ class Plant:
         def add(session: object) -> None:
             product = products.find_product(session, "gear")
             image = IMAGE if picture else None
-            challenges.add_member(
+            stored.add_member(
                 session, self.folder, product, Known(name, expected), set_no=set_no, image=image, who="t", now=NOW
             )
 

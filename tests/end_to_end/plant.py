@@ -31,10 +31,11 @@ from inspector.contract.virtual_plc import PlcSettings, VirtualPlc
 from inspector.detection.encoder import load_encoder
 from inspector.errors import InspectorError
 from inspector.recipes import build_recipe
-from inspector.store import engine, products, stations
+from inspector.store import engine, stations
 from inspector.store.engine import Store
 from inspector.store.schema import InspectionRow
 from inspector.store.writer import StoreWriter
+from tests import stored
 from tests.brokers import KINDS, TestBroker, Witness, wait_until
 from tests.secured import SecuredBroker
 
@@ -76,7 +77,7 @@ def teach(
             pictures = [(f"{n}.png", image) for n, image in enumerate(draw(kind, REFERENCES))]
 
             def ask(session: Any, kind: str = kind, pictures: Any = pictures) -> tuple[int, int]:
-                recipe = products.request_recipe(
+                recipe = stored.request_recipe(
                     session,
                     config.data_path,
                     kind,

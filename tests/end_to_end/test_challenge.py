@@ -16,6 +16,7 @@ from inspector.contract.virtual_plc import VirtualPlc
 from inspector.store import challenges, products
 from inspector.store.schema import ChallengeRun
 from inspector.types import ImageArray, Verdict
+from tests import stored
 from tests.brokers import Witness, wait_until
 from tests.end_to_end.plant import REFERENCES, START_S, Belt, Line, results, started
 
@@ -45,7 +46,7 @@ def proven(line: Line) -> Line:
     with line.store() as store, store.write() as session:
         product = products.find_product(session, "flange")
         for set_no, name, expected, image in sets:
-            challenges.add_member(
+            stored.add_member(
                 session,
                 line.config.data_path,
                 product,

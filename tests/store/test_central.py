@@ -20,6 +20,7 @@ from inspector.store.engine import PLANT, Store
 from inspector.store.plant import PlantBase, PlantInspection, PlantLabel, PlantRecipe, PlantRegion, PlantStation
 from inspector.store.schema import InspectionRow, Label, UtcDateTime
 from inspector.types import Verdict
+from tests import stored
 from tests.store.test_store import NOW, PICTURE, record
 
 LATER = NOW + timedelta(days=1)
@@ -103,7 +104,7 @@ def recipe(copier: Copier, folder: Path, product: str, sha256: str) -> int:
     """A ready recipe."""
     with copier.local.write() as session:
         pictures = [("a.png", PICTURE)]
-        made = products.request_recipe(
+        made = stored.request_recipe(
             session, folder, product, pictures, station_id=copier.station_id, who="me", now=NOW
         )
         made.status, made.bank_sha256, made.threshold = "ready", sha256, 0.75

@@ -12,6 +12,7 @@ from inspector.store import challenges, drift, journal, labels, products, querie
 from inspector.store.challenges import Known
 from inspector.store.engine import Store
 from inspector.types import Calibration, Verdict
+from tests import stored
 from tests.store.test_store import record
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -31,7 +32,7 @@ class Plant:
 
     def teach(self) -> int:
         with self.store.write() as session:
-            asked = products.request_recipe(
+            asked = stored.request_recipe(
                 session, self.folder, "gear", [("a.png", PICTURE)], station_id=self.station, who="me", now=NOW
             )
             products.mark_ready(
@@ -87,7 +88,7 @@ def add(plant: Plant, known: Known, set_no: int = 1, *, picture: bool = False) -
     with plant.store.write() as session:
         product = products.find_product(session, "gear")
         image = PICTURE if picture else None
-        return challenges.add_member(
+        return stored.add_member(
             session, plant.folder, product, known, set_no=set_no, image=image, who="me", now=NOW
         ).id
 

@@ -24,6 +24,7 @@ from inspector.store.engine import Store
 from inspector.store.schema import Base, InspectionRow, OutboxRow, RegionRow, Station, UtcDateTime
 from inspector.store.writer import StoreWriter
 from inspector.types import Calibration, PatchMatch, Region, Verdict
+from tests import stored
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 PICTURE = np.full((20, 30, 3), 7, np.uint8)
@@ -201,7 +202,7 @@ def test_a_product_has_revisions_and_a_station_goes_back_to_the_one_before(store
     recipe_ids = []
     for _ in range(2):
         with store.write() as session:
-            recipe = products.request_recipe(
+            recipe = stored.request_recipe(
                 session, tmp_path, "bracket", [("a.png", PICTURE)], station_id=line, who="me", now=NOW
             )
             recipe_ids.append(recipe.id)
@@ -237,13 +238,13 @@ def test_a_product_has_revisions_and_a_station_goes_back_to_the_one_before(store
 @pytest.mark.parametrize("name", ["", "  ", "../x", "a/b", "x" * 65, "-x"])
 def test_a_bad_product_name_is_refused(store: Store, tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError), store.write() as session:
-        products.request_recipe(session, tmp_path, name, [("a", PICTURE)], station_id=None, who="", now=NOW)
+        stored.request_recipe(session, tmp_path, name, [("a", PICTURE)], station_id=None, who="", now=NOW)
 
 
 def test_a_recipe_that_is_not_ready_cannot_become_active(store: Store, tmp_path: Path) -> None:
     line = station_id(store)
     with store.write() as session:
-        recipe = products.request_recipe(session, tmp_path, "x", [("a", PICTURE)], station_id=line, who="", now=NOW)
+        recipe = stored.request_recipe(session, tmp_path, "x", [("a", PICTURE)], station_id=line, who="", now=NOW)
     with pytest.raises(NotFoundError), store.write() as session:
         stations.set_active_recipe(session, line, recipe.id, "me", NOW)
     with store.read() as session, pytest.raises(NotFoundError, match="there are: x"):

@@ -11,12 +11,13 @@ from sqlalchemy import create_engine, func, inspect, select
 
 from inspector.errors import NotFoundError, StoreError, UsageError
 from inspector.images import read_image
-from inspector.store import engine, journal, labels, products, stations, studies
+from inspector.store import engine, journal, labels, stations, studies
 from inspector.store.engine import Store
 from inspector.store.labels import DEFECT, GOOD
 from inspector.store.schema import Audit, StudyAnswer
-from inspector.store.studies import Candidate, Chosen, Plan
+from inspector.store.studies import Candidate, Plan
 from inspector.types import Verdict
+from tests import stored
 from tests.store.test_store import record
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -33,9 +34,9 @@ def plan(**changes: object) -> Plan:
 
 def made(store: Store, folder: Path, parts: int = 5) -> int:
     with store.write() as session:
-        products.request_recipe(session, folder, "gear", [("a.png", picture(99))], station_id=None, who="me", now=NOW)
-        chosen = [Chosen(f"{number}.png", picture(number), GOOD, studies.FROM_ENGINEER) for number in range(parts)]
-        return studies.make_study(session, folder, plan(), chosen, who="me", now=NOW).id
+        stored.request_recipe(session, folder, "gear", [("a.png", picture(99))], station_id=None, who="me", now=NOW)
+        chosen = [((f"{number}.png", picture(number)), (GOOD, studies.FROM_ENGINEER)) for number in range(parts)]
+        return stored.make_study(session, folder, plan(), chosen, who="me", now=NOW).id
 
 
 def ask(store: Store, study_id: int, operator: str) -> studies.Question | None:
@@ -152,10 +153,10 @@ def test_a_study_of_too_few_parts_or_one_picture_twice_is_refused_and_leaves_not
     store: Store, tmp_path: Path
 ) -> None:
     made(store, tmp_path)
-    twice = [Chosen("a.png", picture(1)), Chosen("b.png", picture(1)), Chosen("c.png", picture(2))]
+    twice = [(("a.png", picture(1)), ()), (("b.png", picture(1)), ()), (("c.png", picture(2)), ())]
     for parts, message in ((twice, "same picture"), (twice[:1], "2 to 200 parts")):
         with pytest.raises(UsageError, match=message), store.write() as session:
-            studies.make_study(session, tmp_path, plan(), parts, who="me", now=NOW)
+            stored.make_study(session, tmp_path, plan(), parts, who="me", now=NOW)
     with store.read() as session:
         assert len(studies.list_studies(session)) == 1
 
@@ -173,7 +174,7 @@ def test_candidates_are_the_last_parts_with_their_labels_and_labelled_pictures_f
     store: Store, tmp_path: Path
 ) -> None:
     with store.write() as session:
-        recipe = products.request_recipe(
+        recipe = stored.request_recipe(
             session, tmp_path, "gear", [("a.png", picture(99))], station_id=None, who="me", now=NOW
         )
         line = stations.ensure_station(session, "line").id
@@ -184,7 +185,7 @@ def test_candidates_are_the_last_parts_with_their_labels_and_labelled_pictures_f
             journal.set_image_paths(session, one.inspection_id, f"images/{one.inspection_id}.jpg", None)
         said = ((committed[1].inspection_id, DEFECT), (None, GOOD), (None, "unusable"))
         for place, (inspection_id, label) in enumerate(said):
-            labels.add_label(
+            stored.add_label(
                 session,
                 tmp_path,
                 recipe.product,
