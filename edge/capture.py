@@ -123,10 +123,15 @@ class Intake:
         """Triggers without a frame."""
         for miss in missed:
             seen = (datetime.now(UTC), time.monotonic())
-            self._open_failed((camera, 0, miss.part_id, miss.trg), seen, miss.failure, reason)
+            self._open_failed((camera, 0, miss.part_id, miss.trg), seen, miss.failure, reason, miss.unseen)
 
     def _open_failed(
-        self, who: tuple[str, int, str, int], seen: tuple[datetime, float], failure: ErrorCode, reason: str
+        self,
+        who: tuple[str, int, str, int],
+        seen: tuple[datetime, float],
+        failure: ErrorCode,
+        reason: str,
+        unseen: int = 0,
     ) -> None:
         camera, frame_id, part_id, trigger = who
         snapshot = self._station.snapshot
@@ -145,6 +150,7 @@ class Intake:
                 failure=failure,
                 reason=reason,
                 challenge=snapshot.challenge,
+                unseen=unseen,
             )
         )
 
@@ -353,9 +359,9 @@ class CaptureThread:
         step = self._gaps.seen(trigger)
         if step.reset:
             log.warning("camera %s: the PLC's counter jumped to %d; taken as a reset", self.name, trigger)
-        self.gaps += len(step.missed)
-        if step.missed:
-            log.warning("camera %s: %d triggers were missed before %d", self.name, len(step.missed), trigger)
+        if count := sum(1 + missed.unseen for missed in step.missed):
+            self.gaps += count
+            log.warning("camera %s: %d triggers were missed before %d", self.name, count, trigger)
         self._intake.missed(self.name, step.missed, "the trigger passed by unseen")
         return self._came.pop(trigger, None)
 

@@ -5,7 +5,9 @@ or had no room for, gets NONE when its absence shows: at the next trigger, or wh
 """
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from inspector.contract.codes import ErrorCode
 
@@ -14,13 +16,18 @@ MAX_GAP = 10_000
 """So many parts may have passed by unseen, a quarter of an hour of a fast line; a longer jump is a counter set anew."""
 
 
+LONG_ABSENCE = 250
+"""From so many unseen triggers in a row on, only the last is told at once; the others follow between the batches."""
+
+
 @dataclass(frozen=True)
 class Missed:
-    """A trigger without a frame."""
+    """A trigger without a frame, and how many directly before it went by as unseen and are not told one by one."""
 
     trg: int
     part_id: str
     failure: ErrorCode
+    unseen: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class TriggerGaps:
             if ahead > self._max_gap + 1:
                 return Step(self._take_overruns(trg), reset=True)
             between = [(last + step - 1) % COUNTER_PERIOD + 1 for step in range(1, ahead)]
-            return Step(tuple(self._miss(number) for number in between))
+            return Step(tuple(_folded(self._miss(number) for number in between)))
 
     def flush(self) -> tuple[Missed, ...]:
         """The line is idle: triggers that had no room are known now, without waiting for the next one."""
@@ -76,3 +83,18 @@ class TriggerGaps:
         taken = tuple(Missed(trg, *gone) for trg, gone in self._overruns.items() if trg != before)
         self._overruns.clear()
         return taken
+
+
+def triggers_before(trg: int, count: int) -> list[int]:
+    """The `count` triggers before one, the first of them first."""
+    return [(trg - back - 1) % COUNTER_PERIOD + 1 for back in range(count, 0, -1)]
+
+
+def _folded(missed: Iterable[Missed]) -> Iterator[Missed]:
+    """Those of a long run of which nothing is known but the number are left to its last one."""
+    for nothing_known, run in groupby(missed, lambda one: one.failure is ErrorCode.MISSED_TRIGGER):
+        found = list(run)
+        if nothing_known and len(found) >= LONG_ABSENCE:
+            yield replace(found[-1], unseen=len(found) - 1)
+        else:
+            yield from found

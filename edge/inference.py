@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from edge import scorer
+from edge.absences import Absences
 from edge.announcer import Pulse
 from edge.batching import Batcher, FrameBatch
 from edge.buffers import Inbox
@@ -42,6 +43,7 @@ class VerdictPath:
     inbox: Inbox
     batcher: Batcher
     ledger: Ledger
+    absences: Absences
     publisher: Publisher
     recorder: Recorder
     pulse: Pulse
@@ -49,7 +51,9 @@ class VerdictPath:
     on_the_way: Callable[[], bool]
     most_part_s: float
     observers: Sequence[Callable[[Statement], None]] = ()
-    """Told of each verdict once it is out; they must not block."""
+    """Told of each verdict once it is stored; they must not block."""
+    live_observers: Sequence[Callable[[Statement], None]] = ()
+    """Told first, and only of verdicts that were sent to the PLC while it may wait for them."""
     timed: Callable[[str, float], None] = lambda _stage, _took_s: None
     """Told how long the stages after the scoring took, in seconds."""
 
@@ -88,6 +92,9 @@ class Inference:
             while self._path.deadlines.in_flight:
                 self._turn()
             self._path.ledger.close(CLOSE_S)
+            until = time.monotonic() + CLOSE_S
+            while time.monotonic() < until and self._settle_absence(idle=True):
+                pass  # what is still owed then, the next worker settles
         except Exception as error:  # the worker ends with this error; what is in flight is answered first
             log.exception("the inspection loop failed")
             self.failure = error
@@ -106,6 +113,8 @@ class Inference:
         batch = path.batcher.poll(time.monotonic(), on_the_way=path.on_the_way(), part_s=self._part_s)
         if batch is not None:
             self._publish(self._answers(batch))
+        if not self._stopping.is_set() and not len(path.ledger):
+            self._settle_absence(idle=batch is None and not len(path.inbox) and not len(path.batcher))
 
     def _answers(self, batch: FrameBatch) -> list[Answer]:
         """Score the batch, or say why not; each answer goes by one snapshot of the station."""
@@ -174,10 +183,31 @@ class Inference:
             path.timed("total", published - part.captured_monotonic_s)
             if committed:
                 self._keep_evidence(statement, committed)
-            self.counts[statement.answer.verdict] += 1
-            _log(statement)
-            for observe in path.observers:
+            for observe in path.live_observers:
                 observe(statement)
+            self._tell(statement)
+        if any(statement.answer.part.unseen for statement, _ in stored):
+            path.absences.noticed()
+
+    def _settle_absence(self, *, idle: bool) -> bool:
+        """Some of the parts that passed by unseen; nobody waits for them, so they go out by the record lane alone."""
+        path = self._path
+        if (owed := path.absences.due(time.monotonic(), idle=idle)) is None:
+            return False
+        absence, answers = owed
+        statements = [self._state(answer) for answer in answers]
+        if not path.absences.store(absence, statements):
+            return False
+        for statement in statements:
+            self._tell(statement)
+        return True
+
+    def _tell(self, statement: Statement) -> None:
+        """The log and the observers hear of a verdict."""
+        self.counts[statement.answer.verdict] += 1
+        _log(statement)
+        for observe in self._path.observers:
+            observe(statement)
 
     def _state(self, answer: Answer) -> Statement:
         self._seq = next_seq(self._seq)

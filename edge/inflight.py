@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 SLOTS = 4096
 """More parts than the queue and all batches can hold."""
-_SLOT = struct.Struct("<B7xQQIxxxxq32s32s")
-"""In use, number, frame, trigger, UTC microseconds, camera, part id."""
+_SLOT = struct.Struct("<B7xQQIIq32s32s")
+"""In use, number, frame, trigger, unseen before it, UTC microseconds, camera, part id."""
 _HEAD = struct.Struct("<4sHH")
 _MAGIC = b"VIFL"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -36,6 +36,7 @@ class LeftOver:
     captured_at: datetime
     camera: str
     part_id: str
+    unseen: int = 0
 
 
 class InFlight:
@@ -64,8 +65,10 @@ class InFlight:
             return
         slot = self._free.pop()
         self._slots[part.number] = slot
-        values = (part.number, part.frame_id, part.trigger, (part.captured_at - EPOCH) // timedelta(microseconds=1))
-        _SLOT.pack_into(self._map, self._place(slot), 0, *values, part.camera.encode()[:32], part.part_id.encode()[:32])
+        at_us = (part.captured_at - EPOCH) // timedelta(microseconds=1)
+        numbers = (part.number, part.frame_id, part.trigger, part.unseen, at_us)
+        texts = (part.camera.encode()[:32], part.part_id.encode()[:32])
+        _SLOT.pack_into(self._map, self._place(slot), 0, *numbers, *texts)
         self._map[self._place(slot)] = 1  # last: a slot that was half written when the process died is not in use
 
     def close(self, part: Part) -> None:
@@ -110,10 +113,11 @@ def left_behind(path: Path) -> tuple[LeftOver, ...]:
         return ()
     found = []
     for slot in range(SLOTS):
-        used, number, frame_id, trigger, at_us, camera, part = _SLOT.unpack_from(data, _HEAD.size + slot * _SLOT.size)
+        place = _HEAD.size + slot * _SLOT.size
+        used, number, frame_id, trigger, unseen, at_us, camera, part = _SLOT.unpack_from(data, place)
         if used == 1:
             seen = EPOCH + timedelta(microseconds=at_us)
-            found.append((number, LeftOver(boot, frame_id, trigger, seen, _text(camera), _text(part))))
+            found.append((number, LeftOver(boot, frame_id, trigger, seen, _text(camera), _text(part), unseen)))
     return tuple(left for _, left in sorted(found, key=lambda one: one[0]))
 
 

@@ -20,7 +20,8 @@ class Part:
     `failure` is NONE as long as the part may be scored; a part that failed has no picture any more, so that a long
     jam costs no memory. `epoch` is the state of the station under which the part was seen: it is scored only if
     nothing has changed since (see `state.py`). A `challenge` part is a known one: its verdict never lets it pass.
-    `measures` are those of its picture, `arrived_monotonic_s` is when the camera handed it over.
+    `measures` are those of its picture, `arrived_monotonic_s` is when the camera handed it over. With a missed trigger,
+    `unseen` triggers directly before it were missed too and get their verdicts later (see `absences.py`).
     """
 
     number: int
@@ -38,6 +39,7 @@ class Part:
     challenge: bool = False
     measures: Measures | None = None
     arrived_monotonic_s: float | None = None
+    unseen: int = 0
 
     def __post_init__(self) -> None:
         if (self.image is None) == (self.failure is ErrorCode.NONE):

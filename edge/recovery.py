@@ -77,4 +77,5 @@ def _part(number: int, left: LeftOver) -> Part:
         image=None,
         failure=ErrorCode.ABORTED,
         reason=REASON,
+        unseen=left.unseen,
     )

@@ -128,6 +128,7 @@ class Statement:
             roi=self._roi,
             latency_ms=max(0.0, (now_monotonic_s - part.captured_monotonic_s) * 1000),
             captured_at=part.captured_at,
+            unseen=part.unseen,
             detail=detail.model_dump(mode="json") | _image_size(part),
             regions=() if answer.inspection is None else answer.inspection.regions,
             messages=(("result", self.result.to_json().decode()), ("detail", detail.to_json().decode())),

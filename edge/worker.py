@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from edge.absences import Absences
 from edge.announcer import Announcer, Pulse
 from edge.batching import Batcher
 from edge.buffers import Inbox
@@ -209,12 +210,14 @@ class Worker:
             inbox=self._inbox,
             batcher=Batcher(batching.max_batch, batching.max_age_ms / 1000),
             ledger=Ledger(self._writer, self._station_id, self._station),
+            absences=Absences(self._writer, self._station_id),
             publisher=self._publisher,
             recorder=self._recorder,
             pulse=self._pulse,
             simulated_cameras=self._simulated,
             most_part_s=batching.deadline_ms / 1000 / 2,
             observers=self._observers(),
+            live_observers=[self._receipts.seen],
             timed=self._telemetry.timed,
             on_the_way=lambda: any(camera.waiting for camera in self._cameras),
         )
@@ -251,7 +254,7 @@ class Worker:
 
     def _observers(self) -> list[Callable[[Statement], None]]:
         """Who hears of each verdict, in this order."""
-        found: list[Callable[[Statement], None]] = [self._receipts.seen, self._verification.seen, self._drift.seen]
+        found: list[Callable[[Statement], None]] = [self._verification.seen, self._drift.seen]
         found += [self._telemetry.seen, self._count]
         return found if self._sparkplug is None else [*found, self._sparkplug.offer]
 

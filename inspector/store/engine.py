@@ -5,7 +5,9 @@ an error), the read engine is read-only; WAL, synchronous=FULL, busy_timeout. Er
 """
 
 import importlib.util
+import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +27,11 @@ from sqlalchemy.orm import Session
 
 from inspector.errors import SchemaError, StoreError
 
+log = logging.getLogger(__name__)
+
 BUSY_TIMEOUT_MS = 5000
+SLOW_S = 1.0
+"""A write that takes longer is told: the line's commits may have waited for it."""
 CHECKPOINT_WAIT_MS = 100
 JOURNAL_LIMIT_BYTES = 64 * 2**20
 SERVER_OPTIONS: dict[str, Any] = {
@@ -69,8 +75,12 @@ class Store:
         Raises:
             StoreError: the database is away, locked for longer than 5 s, full or damaged.
         """
+        since_monotonic_s = time.monotonic()
         with _told(self.url), Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
+        took_s = time.monotonic() - since_monotonic_s
+        if took_s > SLOW_S:
+            log.warning("a write took %.1f s; if the disk is not to blame, another program holds the database", took_s)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -5,17 +5,23 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import and_, delete, select, tuple_
 from sqlalchemy.orm import Session, defer
 
 from inspector.store import copying
-from inspector.store.schema import InspectionRow, OutboxRow, RegionRow
+from inspector.store.schema import AbsenceRow, InspectionRow, OutboxRow, RegionRow
 from inspector.types import Region
+
+MISSED_TRIGGER, LATE = 104, 4
+"""Code and flag of the contract that together are those of a settled absence."""
 
 
 @dataclass(frozen=True)
 class VerdictRecord:
-    """One verdict as it is stored; `messages` are (topic kind, JSON) pairs for the outbox, in order."""
+    """One verdict as it is stored; `messages` are (topic kind, JSON) pairs for the outbox, in order.
+
+    `unseen` triggers directly before its own are owed a verdict too; they are kept as an absence.
+    """
 
     boot: int
     seq: int
@@ -35,6 +41,7 @@ class VerdictRecord:
     detail: dict[str, Any] = field(default_factory=dict)
     regions: tuple[Region, ...] = ()
     messages: tuple[tuple[str, str], ...] = ()
+    unseen: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ def commit_verdicts(session: Session, station_id: int, verdicts: Sequence[Verdic
     now = datetime.now(UTC)
     rows = [_row(station_id, verdict) for verdict in verdicts]
     session.add_all(rows)
+    session.add_all(_absence(station_id, verdict) for verdict in verdicts if verdict.unseen)
     session.flush()
     outbox = [
         [
@@ -88,14 +96,46 @@ def replace_verdicts(session: Session, station_id: int, verdicts: Sequence[Verdi
     if ids := list(session.scalars(known)):
         session.execute(delete(InspectionRow).where(InspectionRow.id.in_(ids)))
         copying.go_back(session, station_id, min(ids) - 1)  # SQLite may give the same id to the new row
+        told = tuple_(AbsenceRow.boot, AbsenceRow.seq).in_(identities)
+        session.execute(delete(AbsenceRow).where(AbsenceRow.station_id == station_id, told))
     commit_verdicts(session, station_id, verdicts)
+
+
+def first_absence(session: Session, station_id: int) -> AbsenceRow | None:
+    """The oldest triggers in a row that passed by unseen and have no verdict yet."""
+    query = select(AbsenceRow).where(AbsenceRow.station_id == station_id).order_by(AbsenceRow.id).limit(1)
+    return session.scalar(query)
+
+
+def settle_absence(session: Session, absence: AbsenceRow, verdicts: Sequence[VerdictRecord]) -> bool:
+    """Store the verdicts on the first triggers of an absence; False, and nothing, if it has changed since it was read."""
+    there = session.get(AbsenceRow, absence.id)
+    if there is None or there.unseen != absence.unseen:
+        return False
+    commit_verdicts(session, there.station_id, verdicts)
+    there.unseen -= len(verdicts)
+    if there.unseen == 0:
+        session.delete(there)
+    return True
+
+
+def _absence(station_id: int, verdict: VerdictRecord) -> AbsenceRow:
+    return AbsenceRow(
+        station_id=station_id,
+        boot=verdict.boot,
+        seq=verdict.seq,
+        camera=verdict.camera,
+        before=verdict.trg,
+        unseen=verdict.unseen,
+        captured_at=verdict.captured_at,
+    )
 
 
 def _row(station_id: int, verdict: VerdictRecord) -> InspectionRow:
     plain = {
         name: getattr(verdict, name)
         for name in VerdictRecord.__dataclass_fields__
-        if name not in ("regions", "messages")
+        if name not in ("regions", "messages", "unseen")
     }
     regions = [RegionRow(position=i, **asdict(region)) for i, region in enumerate(verdict.regions)]
     return InspectionRow(station_id=station_id, regions=regions, **plain)
@@ -118,7 +158,7 @@ def set_dispositions(
 
 
 def _plain(row: InspectionRow) -> VerdictRecord:
-    left_out = ("detail", "regions", "messages")
+    left_out = ("detail", "regions", "messages", "unseen")
     names = [name for name in VerdictRecord.__dataclass_fields__ if name not in left_out]
     return VerdictRecord(**{name: getattr(row, name) for name in names})
 
@@ -141,6 +181,9 @@ def set_image_paths(session: Session, inspection_id: int, image_path: str | None
 
 
 def last_trigger(session: Session, station_id: int, camera: str) -> int:
-    """The trigger of the last stored verdict of a camera, 0 if there is none."""
-    query = select(InspectionRow.trg).where(InspectionRow.station_id == station_id, InspectionRow.camera == camera)
+    """The trigger of the last stored verdict of a camera, 0 if there is none; not one of an absence, which came before it."""
+    settled = and_(InspectionRow.err == MISSED_TRIGGER, InspectionRow.flg.op("&")(LATE) != 0)
+    query = select(InspectionRow.trg).where(
+        InspectionRow.station_id == station_id, InspectionRow.camera == camera, ~settled
+    )
     return session.scalar(query.order_by(InspectionRow.id.desc()).limit(1)) or 0

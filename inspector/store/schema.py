@@ -318,6 +318,25 @@ class RegionRow(Base):
     inspection: Mapped[InspectionRow] = relationship(back_populates="regions")
 
 
+class AbsenceRow(Base):
+    """Triggers in a row that passed by unseen and have no verdict yet; shrinks with each that gets one, then goes.
+
+    `boot` and `seq` are those of the verdict that told of them, which came after them in the PLC's counter.
+    """
+
+    __tablename__ = "absences"
+    __table_args__ = (UniqueConstraint("station_id", "boot", "seq"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    station_id: Mapped[int] = mapped_column(ForeignKey("stations.id"))
+    boot: Mapped[int]
+    seq: Mapped[int] = mapped_column(BigInteger)
+    camera: Mapped[str] = mapped_column(String(32))
+    before: Mapped[int] = mapped_column(BigInteger)  # the trigger that the last of them came before
+    unseen: Mapped[int]  # how many there still are
+    captured_at: Mapped[datetime]  # when their absence showed
+
+
 class OutboxRow(Base):
     """A message that the broker has not acknowledged; written with its verdict, deleted on acknowledgement."""
 

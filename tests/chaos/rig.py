@@ -134,7 +134,7 @@ class Plant:
         with suppress(InspectorError):
             self.plc.wait_decided(10)
         with suppress(AssertionError):
-            wait_until(lambda: not missing(self), 20)
+            wait_until(lambda: not missing(self), 120)  # a long absence is settled a few parts at a time
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(60)

@@ -3,12 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.gaps import COUNTER_PERIOD, MAX_GAP, Missed, TriggerGaps
+from edge.gaps import COUNTER_PERIOD, LONG_ABSENCE, MAX_GAP, Missed, TriggerGaps, triggers_before
 from inspector.contract.codes import ErrorCode
 
 
 def _missed(gaps: TriggerGaps, trg: int) -> list[int]:
-    return [each.trg for each in gaps.seen(trg).missed]
+    """Every trigger that is owed a verdict, those too that are left to the last of them."""
+    missed = gaps.seen(trg).missed
+    return [number for each in missed for number in (*triggers_before(each.trg, each.unseen), each.trg)]
 
 
 def test_each_trigger_in_a_gap_is_named() -> None:
@@ -36,8 +38,29 @@ def test_a_counter_that_goes_back_was_reset() -> None:
 
 
 def test_a_gap_that_is_too_large_is_a_reset_and_not_a_flood() -> None:
-    assert len(TriggerGaps(1).seen(MAX_GAP + 2).missed) == MAX_GAP
+    assert len(_missed(TriggerGaps(1), MAX_GAP + 2)) == MAX_GAP
     assert TriggerGaps(1).seen(MAX_GAP + 3).reset
+
+
+def test_a_long_absence_is_told_by_its_last_trigger() -> None:
+    assert TriggerGaps(1).seen(LONG_ABSENCE + 1).missed[0].unseen == 0
+    (last,) = TriggerGaps(1).seen(LONG_ABSENCE + 2).missed
+    assert (last.trg, last.unseen, last.failure) == (LONG_ABSENCE + 1, LONG_ABSENCE - 1, ErrorCode.MISSED_TRIGGER)
+
+
+def test_what_is_known_of_a_part_in_a_long_absence_is_told_in_its_place() -> None:
+    gaps = TriggerGaps(1)
+    gaps.overrun(500, "p500")
+    assert [(one.trg, one.part_id, one.unseen) for one in gaps.seen(1000).missed] == [
+        (499, "", 497),
+        (500, "p500", 0),
+        (999, "", 498),
+    ]
+
+
+def test_triggers_before_one_wrap_with_the_counter() -> None:
+    assert triggers_before(2, 3) == [COUNTER_PERIOD - 1, COUNTER_PERIOD, 1]
+    assert triggers_before(7, 0) == []
 
 
 def test_free_running_frames_say_nothing_about_triggers() -> None:
@@ -65,7 +88,7 @@ def test_overruns_are_told_when_the_line_is_idle() -> None:
     assert _missed(gaps, 6) == []
 
 
-@given(st.sets(st.integers(1, 300)))
+@given(st.sets(st.integers(1, 2000)))
 def test_frames_and_missed_triggers_together_are_the_whole_counter(seen: set[int]) -> None:
     gaps = TriggerGaps(last=0)
     told: list[int] = []

@@ -1,5 +1,6 @@
 """Parts that a killed worker left are found and answered, each once."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from inspector.contract.codes import ErrorCode
 from inspector.store import engine, journal, stations
 from inspector.store.schema import InspectionRow
 from inspector.store.writer import StoreWriter
-from tests.edge.part_maker import AT, part
+from tests.edge.part_maker import AT, failed, part
 
 
 def test_what_was_not_closed_is_left_behind_in_order(tmp_path: Path) -> None:
@@ -29,6 +30,12 @@ def test_what_was_not_closed_is_left_behind_in_order(tmp_path: Path) -> None:
         (7, "line-a", 3, 3, "p3"),
     ]
     assert left[0].captured_at == AT
+
+
+def test_an_absence_that_a_left_part_told_of_is_not_forgotten(tmp_path: Path) -> None:
+    InFlight(tmp_path / "s.inflight", boot=1).open(replace(failed(9, code=ErrorCode.MISSED_TRIGGER), unseen=4000))
+    (left,) = left_behind(tmp_path / "s.inflight")
+    assert (left.trigger, left.unseen) == (9, 4000)
 
 
 def test_a_new_worker_begins_with_none(tmp_path: Path) -> None:
