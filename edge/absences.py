@@ -17,6 +17,7 @@ from edge.verdicts import Answer, Statement, refuse
 from inspector.contract.codes import ErrorCode, Flag
 from inspector.errors import StoreError
 from inspector.store import journal
+from inspector.store.redo import RedoLog
 from inspector.store.schema import AbsenceRow
 from inspector.store.writer import StoreWriter
 
@@ -30,8 +31,9 @@ REASON = "the trigger passed by unseen"
 class Absences:
     """What is owed. Used by the inference thread alone."""
 
-    def __init__(self, writer: StoreWriter, station_id: int) -> None:
+    def __init__(self, writer: StoreWriter, station_id: int, redo: RedoLog) -> None:
         self._writer = writer
+        self._redo = redo
         self._station_id = station_id
         self._may_be_owed = True
         self._next_at = 0.0
@@ -69,6 +71,8 @@ class Absences:
             log.warning("parts that passed by unseen wait for the database: %s", error)
             self._next_at = time.monotonic() + RETRY_S
             return False
+        if stored:
+            self._redo.append(records)
         return stored
 
 

@@ -17,6 +17,7 @@ from inspector.contract.codes import ErrorCode
 from inspector.errors import StoreError
 from inspector.store import healing, queries
 from inspector.store.backup import back_up_into, backups, database_file, made_at
+from inspector.store.redo import RedoLog
 from inspector.store.writer import StoreWriter
 
 log = logging.getLogger(__name__)
@@ -38,10 +39,17 @@ class Keeping:
     """Backups, disk, retention, and the scheduler that runs them."""
 
     def __init__(
-        self, config: Config, writer: StoreWriter, station: Station, station_id: int, jobs: Sequence[Job] = ()
+        self,
+        config: Config,
+        writer: StoreWriter,
+        station: Station,
+        station_id: int,
+        redo: RedoLog,
+        jobs: Sequence[Job] = (),
     ) -> None:
         """`jobs` are those of others, with the seconds between two runs."""
         self._config = config
+        self._redo = redo
         self._writer = writer
         self._alarms = station.alarms
         self._station_id = station_id
@@ -108,6 +116,7 @@ class Keeping:
         try:
             self._refuse_without_room()
             made = back_up_into(self._file, self._backups, self._config.database.backups_kept, now)
+            self._redo.roll()
         except (StoreError, OSError) as error:
             self._alarms.up(ErrorCode.HOUSEKEEPING, f"no backup: {error}", BACKUP)
             if str(error) != self.backup_problem:

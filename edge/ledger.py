@@ -19,6 +19,7 @@ from inspector.errors import StationError, StoreError
 from inspector.store import journal
 from inspector.store.engine import is_damage
 from inspector.store.journal import CommittedVerdict, VerdictRecord
+from inspector.store.redo import RedoLog
 from inspector.store.writer import StoreWriter
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,9 @@ CHUNK = 200
 class Ledger:
     """Used by the inference thread alone."""
 
-    def __init__(self, writer: StoreWriter, station_id: int, station: Station) -> None:
+    def __init__(self, writer: StoreWriter, station_id: int, station: Station, redo: RedoLog) -> None:
         self._writer = writer
+        self._redo = redo
         self._station_id = station_id
         self._station = station
         self._backlog: deque[VerdictRecord] = deque()
@@ -57,6 +59,7 @@ class Ledger:
                     urgent=True,
                     timeout_s=COMMIT_TIMEOUT_S,
                 )
+                self._redo.append(records)
                 return list(zip(statements, committed, strict=True))
             except StoreError as error:
                 self._close_books(str(error))
@@ -92,30 +95,36 @@ class Ledger:
                     self._give_up(error)
                 self._retry_at = time.monotonic() + RETRY_S
                 return
+            self._redo.append(chunk)
             for _ in chunk:
                 self._backlog.popleft()
         log.warning("the database is back and has all verdicts")
         self._station.recover()
 
     def _give_up(self, error: Exception) -> None:
-        """Only the next worker can put another database in the place of a damaged one; the log keeps what was said."""
-        for record in self._backlog:
-            log.error("not stored: seq=%d trg=%d verdict=%d err=%d", record.seq, record.trg, record.verdict, record.err)
-        self._backlog.clear()
+        """Only the next worker can put another database in the place of a damaged one; the redo log keeps what was said."""
+        self._leave_to_the_next()
         raise StationError(f"the database is damaged, and the next start restores a backup: {error}") from error
 
     def close(self, timeout_s: float) -> None:
         """The station stops: try for a while to bring in what waits.
 
         Raises:
-            StationError: verdicts are not in the database; the log has each of them.
+            StationError: verdicts are not in the database; the next worker puts them there.
         """
         deadline = time.monotonic() + timeout_s
         while self._backlog and time.monotonic() < deadline:
             self.retry(self._retry_at)
             time.sleep(0.1 if self._backlog else 0.0)
-        if self._backlog:
-            raise StationError(f"{len(self._backlog)} verdicts are not in the database; only the log has them")
+        if count := len(self._backlog):
+            self._leave_to_the_next()
+            raise StationError(f"{count} verdicts are not in the database; the next start puts them there (redo log)")
+
+    def _leave_to_the_next(self) -> None:
+        for record in self._backlog:
+            log.error("not stored: seq=%d trg=%d verdict=%d err=%d", record.seq, record.trg, record.verdict, record.err)
+        self._redo.append(list(self._backlog))
+        self._backlog.clear()
 
     def _settle(self, records: list[VerdictRecord], session: Session) -> None:
         # A commit that was given up on may have come through after all; its row would tell another story than the

@@ -15,6 +15,8 @@ from edge.parts import Part
 from edge.verdicts import Statement, refuse
 from inspector.contract.codes import ErrorCode
 from inspector.store import journal
+from inspector.store.journal import VerdictRecord
+from inspector.store.redo import RedoLog
 from inspector.store.schema import InspectionRow
 from inspector.store.writer import StoreWriter
 
@@ -23,7 +25,7 @@ log = logging.getLogger(__name__)
 REASON = "the worker ended before this part had its verdict"
 
 
-def answer_left_overs(path: Path, writer: StoreWriter, station_id: int, boot: int) -> int:
+def answer_left_overs(path: Path, writer: StoreWriter, station_id: int, boot: int, redo: RedoLog) -> int:
     """Commit a verdict for each of them under the new `boot`; gives how many, which is the last `seq` that is used.
 
     A part whose verdict was committed just before its worker died has its row already and gets no second one.
@@ -35,17 +37,18 @@ def answer_left_overs(path: Path, writer: StoreWriter, station_id: int, boot: in
     if not left:
         return 0
 
-    def commit(session: Session) -> int:
+    def commit(session: Session) -> list[VerdictRecord]:
         owed = [one for one in left if not _has_verdict(session, station_id, one)]
         records = [
             Statement(refuse(_part(number, one), ErrorCode.ABORTED, REASON), number, boot).record(0.0)
             for number, one in enumerate(owed, start=1)
         ]
         journal.commit_verdicts(session, station_id, records)
-        return len(records)
+        return records
 
-    count = writer.call(commit)
-    if count:
+    records = writer.call(commit)
+    if count := len(records):
+        redo.append(records)
         log.warning("%d parts of before the restart get NONE (%d): %s", count, ErrorCode.ABORTED, REASON)
     return count
 

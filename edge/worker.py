@@ -54,7 +54,9 @@ from inspector.detection.encoder import Encoder, load_encoder
 from inspector.errors import InspectorError, StationError, StoreError
 from inspector.recipes import try_newer_defects
 from inspector.store import journal, queries, stations
+from inspector.store.backup import database_file
 from inspector.store.engine import Store
+from inspector.store.redo import SEGMENT_BYTES, RedoLog, redo_folder, replay
 from inspector.store.writer import StoreWriter
 from inspector.types import Verdict
 
@@ -78,6 +80,8 @@ class Worker:
         self._writer.start()
         name = config.station.name
         self._station_id: int = self._writer.call(lambda session: stations.ensure_station(session, name).id)
+        self._redo = _redo_log(config)
+        replay(store, self._station_id, redo_folder(config.data_path, name), config.data_path)
         self._simulated = frozenset(camera.name for camera in config.cameras if camera.kind == "simulated")
         kept_path = config.data_path / f"{name}.inflight"
         self._station = self._make_station(last_boot(kept_path))
@@ -87,7 +91,7 @@ class Worker:
         self._publisher = Publisher(config.mqtt, self._link, StationOutbox(self._writer, self._station_id))
         self._recorder = Recorder(config.images, config.data_path, self._writer)
         self._pulse = Pulse(self._link, self._station, config.mqtt.heartbeat_ms / 1000)
-        answered = answer_left_overs(kept_path, self._writer, self._station_id, self._station.boot)
+        answered = answer_left_overs(kept_path, self._writer, self._station_id, self._station.boot, self._redo)
         self._deadlines = Deadlines(_in_flight(kept_path, self._station.boot))
         self._inbox = Inbox(config.batching.queue_size)
         self._part_length = PART_BYTES if config.mqtt.resultb else PART_LENGTH
@@ -111,7 +115,7 @@ class Worker:
         self._sparkplug = self._make_sparkplug()
         self._inference = self._make_inference(answered)
         jobs = [(self._verification.tick, VERIFY_S)]
-        self._keeping = Keeping(config, self._writer, self._station, self._station_id, jobs)
+        self._keeping = Keeping(config, self._writer, self._station, self._station_id, self._redo, jobs)
         self._recorder.has_room = lambda: not self._keeping.disk.full
         self._central = self._make_central()
         self._desk = CommandDesk(self._link, self._announcer, self._command_targets())
@@ -209,8 +213,8 @@ class Worker:
             deadlines=self._deadlines,
             inbox=self._inbox,
             batcher=Batcher(batching.max_batch, batching.max_age_ms / 1000),
-            ledger=Ledger(self._writer, self._station_id, self._station),
-            absences=Absences(self._writer, self._station_id),
+            ledger=Ledger(self._writer, self._station_id, self._station, self._redo),
+            absences=Absences(self._writer, self._station_id, self._redo),
             publisher=self._publisher,
             recorder=self._recorder,
             pulse=self._pulse,
@@ -397,6 +401,14 @@ class Worker:
             "version": __version__,
             "pid": os.getpid(),
         }
+
+
+def _redo_log(config: Config) -> RedoLog:
+    """As many segments as the backups need; without backups (PostgreSQL makes its own), two of a limited size."""
+    folder = redo_folder(config.data_path, config.station.name)
+    if database_file(config.database_url) is None or not config.database.backup_every_h:
+        return RedoLog(folder, 2, segment_bytes=SEGMENT_BYTES)
+    return RedoLog(folder, config.database.backups_kept + 1)
 
 
 def _in_flight(path: Path, boot: int) -> InFlight:

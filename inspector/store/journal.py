@@ -70,7 +70,7 @@ def commit_verdicts(session: Session, station_id: int, verdicts: Sequence[Verdic
     now = datetime.now(UTC)
     rows = [_row(station_id, verdict) for verdict in verdicts]
     session.add_all(rows)
-    session.add_all(_absence(station_id, verdict) for verdict in verdicts if verdict.unseen)
+    session.add_all(absence_of(station_id, verdict) for verdict in verdicts if verdict.unseen)
     session.flush()
     outbox = [
         [
@@ -119,7 +119,8 @@ def settle_absence(session: Session, absence: AbsenceRow, verdicts: Sequence[Ver
     return True
 
 
-def _absence(station_id: int, verdict: VerdictRecord) -> AbsenceRow:
+def absence_of(station_id: int, verdict: VerdictRecord) -> AbsenceRow:
+    """The triggers directly before a missed one of which it alone tells."""
     return AbsenceRow(
         station_id=station_id,
         boot=verdict.boot,

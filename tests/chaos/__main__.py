@@ -30,13 +30,11 @@ class Outcome:
     safe_s: float | None
     production_s: float
     counts: Count
-    lost_with_the_file: bool = False
 
     @property
     def passed(self) -> bool:
-        lost = self.counts.lost if not self.lost_with_the_file else 0
         knew = self.safe_s is None or self.safe_s <= 3.5
-        return knew and lost == 0 and self.counts.doubled == 0 and self.counts.bad_accepted == 0
+        return knew and self.counts.lost == 0 and self.counts.doubled == 0 and self.counts.bad_accepted == 0
 
 
 def strike(fault: Fault, products: Taught) -> Outcome:
@@ -72,8 +70,7 @@ def strike(fault: Fault, products: Taught) -> Outcome:
             fault.what,
             safe_s,
             production_s,
-            count(line, fault.lost_with_the_file),
-            fault.lost_with_the_file,
+            count(line),
         )
 
 
@@ -110,9 +107,8 @@ def row(outcome: Outcome) -> str:
     """One line of the table."""
     counts = outcome.counts
     safe = "goes on" if outcome.safe_s is None else f"{outcome.safe_s:7.2f}"
-    lost = f"{counts.lost}*" if outcome.lost_with_the_file else str(counts.lost)
     return (
-        f"{outcome.fault:32s} {outcome.what:46s} {safe:>7s} {outcome.production_s:7.1f} {counts.parts:6d} {lost:>5s}"
+        f"{outcome.fault:32s} {outcome.what:46s} {safe:>7s} {outcome.production_s:7.1f} {counts.parts:6d} {counts.lost:5d}"
         f" {counts.doubled:7d} {counts.bad_accepted:12d}" + ("" if outcome.passed else "  FAILED")
     )
 
@@ -138,8 +134,6 @@ def run(chosen: Sequence[Fault], products: Taught, file: Path | None = None) -> 
         sys.stdout.flush()
         if file is not None:
             file.write_text(json.dumps([asdict(one) | {"passed": one.passed} for one in outcomes], indent=1) + "\n")
-    if any(one.lost_with_the_file for one in outcomes):
-        sys.stdout.write("* rows since the last backup, which lay in the file that was destroyed\n")
     return outcomes, broken
 
 

@@ -49,9 +49,9 @@ def _database() -> list[Fault]:
     return [
         Fault("database locked", "write lock held for 10 s", faults.lock_database, faults.put_right, hold_s=10.0),
         Fault("database down", "file deleted under the worker", faults.delete_database,
-              before=faults.back_up, lost_with_the_file=True),
+              before=faults.back_up),
         Fault("database corrupt", "overwritten with noise, then a start", faults.corrupt_database, faults.start_again,
-              hold_s=0.0, before=faults.back_up, lost_with_the_file=True),
+              hold_s=0.0, before=faults.back_up),
         Fault("database of a newer schema", "revision 9999 at a start, put right after 10 s", faults.newer_schema,
               faults.older_schema, hold_s=10.0),
         Fault("disk full", "filled to the last byte for 15 s", faults.fill_disk, faults.free_disk, hold_s=15.0,

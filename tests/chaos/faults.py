@@ -52,8 +52,6 @@ class Fault:
     before: Callable[[Plant], None] | None = None
     """What happens on the running line before the fault."""
     short: bool = False
-    lost_with_the_file: bool = False
-    """Rows since the last backup lie in a file that this fault destroys."""
 
 
 def signal_worker(number: signal.Signals) -> Callable[[Plant], None]:

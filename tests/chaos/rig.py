@@ -25,7 +25,6 @@ from edge.cameras.faults import fault_of
 from inspector import simulation
 from inspector.config import Config, EncoderConfig
 from inspector.contract.gate import Decision, Reason
-from inspector.contract.messages import Detail
 from inspector.contract.virtual_plc import PlcSettings, VirtualPlc
 from inspector.errors import InspectorError
 from inspector.store.schema import InspectionRow, Recipe
@@ -160,11 +159,8 @@ def missing(plant: Plant) -> list[int]:
     return [trg for trg, _, _ in list(plant.belt.triggered) if trg not in known]
 
 
-def count(plant: Plant, lost_with_the_file: bool = False) -> Count:
-    """The invariants of the line, after its end.
-
-    `lost_with_the_file`: for rows that were destroyed, the records that had been published count.
-    """
+def count(plant: Plant) -> Count:
+    """The invariants of the line, after its end."""
     rows = plant.line.rows()
     by_trigger: dict[int, list[InspectionRow]] = {}
     for row in rows:
@@ -173,12 +169,11 @@ def count(plant: Plant, lost_with_the_file: bool = False) -> Count:
     kinds = {trg: kind for trg, kind, _ in plant.belt.triggered}
     accepted = [decision for _, decision in plant.decisions if decision.accepted]
     recipes = _recipes(plant.line)
-    proofs = _published(plant.line) if lost_with_the_file else {}
     bad = [
         one
         for one in accepted
         if _met_fault(plant.line, one.trg)
-        or (recipes.get(_recipe_of(one, by_trigger)) or proofs.get(_identity(one))) != plant.line.taught[kinds[one.trg]]
+        or recipes.get(_recipe_of(one, by_trigger)) != plant.line.taught[kinds[one.trg]]
     ]
     escapes = [one for one in accepted if one not in bad and _is_defective(plant.line, one.trg)]
     return Count(
@@ -211,20 +206,6 @@ def _met_fault(line: Line, trg: int) -> bool:
     """Whether the camera gave no true picture of this part; the very first one has none before it that could be repeated."""
     met = fault_of(line.config.cameras[0], trg)
     return bool(met) and not (met == "frozen" and trg == 1)
-
-
-def _identity(decision: Decision) -> tuple[int, int] | None:
-    return None if decision.result is None else (decision.result.boot, decision.result.seq)
-
-
-def _published(line: Line) -> dict[tuple[int, int] | None, int]:
-    """Product by boot and sequence of all records that were published for an OK with a finite score."""
-    records = [Detail.model_validate_json(payload) for payload in line.recorder.of(line.topics.detail)]
-    return {
-        (one.boot, one.seq): one.rcp
-        for one in records
-        if one.res == Verdict.OK and one.err == 0 and one.score is not None and math.isfinite(one.score)
-    }
 
 
 def _recipes(line: Line) -> dict[int | None, int]:

@@ -15,6 +15,7 @@ from edge.gaps import COUNTER_PERIOD
 from edge.verdicts import Statement, refuse
 from inspector.contract.codes import ErrorCode, Flag
 from inspector.store import engine, journal, stations
+from inspector.store.redo import RedoLog
 from inspector.store.schema import AbsenceRow, InspectionRow
 from inspector.store.writer import StoreWriter
 from inspector.types import Verdict
@@ -32,7 +33,8 @@ class Books:
         self.writer = StoreWriter(self.store)
         self.writer.start()
         self.station_id: int = self.writer.call(lambda session: stations.ensure_station(session, "s").id)
-        self.absences = Absences(self.writer, self.station_id)
+        self.redo = RedoLog(folder / "redo", 2)
+        self.absences = Absences(self.writer, self.station_id, self.redo)
         self.seq = 0
 
     def statement(self, answer: object) -> Statement:
@@ -106,7 +108,7 @@ def test_the_next_worker_goes_on_where_this_one_ended_and_knows_the_last_trigger
     books.told(1000, CHUNK + 5)
     books.settle()
     assert books.last_trigger() == 1001
-    books.absences = Absences(books.writer, books.station_id)
+    books.absences = Absences(books.writer, books.station_id, books.redo)
     assert [books.settle(), books.settle()] == [5, 0]
     assert sorted(row.trg for row in books.rows()) == list(range(1000 - CHUNK - 5, 1002))
 

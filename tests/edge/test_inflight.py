@@ -14,6 +14,7 @@ from edge.recovery import answer_left_overs
 from edge.verdicts import Statement, refuse
 from inspector.contract.codes import ErrorCode
 from inspector.store import engine, journal, stations
+from inspector.store.redo import RedoLog
 from inspector.store.schema import InspectionRow
 from inspector.store.writer import StoreWriter
 from tests.edge.part_maker import AT, failed, part
@@ -94,8 +95,9 @@ def test_left_parts_get_none_once_and_those_that_have_their_row_get_no_second(tm
     done = Statement(refuse(parts[1].fail(ErrorCode.ABORTED, "x"), ErrorCode.ABORTED), 1, 1)
     writer.call(lambda session: journal.commit_verdicts(session, station_id, [done.record(0.0)]))  # and then it died
 
-    assert answer_left_overs(path, writer, station_id, boot=2) == 2
-    assert answer_left_overs(path, writer, station_id, boot=2) == 0  # killed again before it began a new file
+    redo = RedoLog(tmp_path / "redo", 2)
+    assert answer_left_overs(path, writer, station_id, 2, redo) == 2
+    assert answer_left_overs(path, writer, station_id, 2, redo) == 0  # killed again before it began a new file
     with store.read() as session:
         rows = session.query(InspectionRow).order_by(InspectionRow.boot, InspectionRow.seq).all()
     assert [(row.boot, row.seq, row.trg, row.verdict, row.err) for row in rows] == [

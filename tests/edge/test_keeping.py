@@ -20,6 +20,7 @@ from inspector.contract.codes import ErrorCode, StationMode
 from inspector.errors import ConfigError
 from inspector.store import engine, healing, stations
 from inspector.store.backup import back_up_into, backups, made_at
+from inspector.store.redo import RedoLog
 from inspector.store.writer import StoreWriter
 from tests.brokers import wait_until
 
@@ -40,7 +41,7 @@ class Plant:
 
     def begin(self) -> None:
         self.station = Station(boot=1, mode=StationMode.PRODUCTION, window_ms=2000, heartbeat_ms=1000)
-        self.keeping = Keeping(self.config, self.writer, self.station, 1)
+        self.keeping = Keeping(self.config, self.writer, self.station, 1, RedoLog(self.config.data_path / "redo", 6))
 
     @property
     def alarms(self) -> dict[int, str]:

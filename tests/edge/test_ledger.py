@@ -15,6 +15,7 @@ from edge.verdicts import Statement, judge
 from inspector.contract.codes import ErrorCode, StationMode
 from inspector.errors import StationError
 from inspector.store import engine, stations
+from inspector.store.redo import RedoLog
 from inspector.store.schema import InspectionRow
 from inspector.store.writer import StoreWriter
 from inspector.types import Verdict
@@ -35,7 +36,7 @@ class Books:
         station_id: int = self.writer.call(lambda session: stations.ensure_station(session, "s").id)
         self.station = Station(boot=1, mode=StationMode.PRODUCTION, window_ms=2000, heartbeat_ms=1000)
         self.station.set_up(active())
-        self.ledger = Ledger(self.writer, station_id, self.station)
+        self.ledger = Ledger(self.writer, station_id, self.station, RedoLog(folder / "redo", 2))
 
     def commit(self, *seqs: int) -> list[tuple[int, bool]]:
         """Commit an OK for each number; gives what may be published: verdict, and whether it is stored."""
