@@ -173,7 +173,7 @@ class CentralCopy:
         log.warning(
             "the central database lacks rows that it had; they are copied again from row %d on", place.verdict_id
         )
-        self._writer.call(lambda session: copying.go_back(session, self._station_id, place.verdict_id, place.label_id))
+        self._writer.call(lambda session: copying.go_back(session, self._station_id, **place.cursors))
         return False
 
     def _opened(self) -> tuple[str, Store]:
@@ -206,7 +206,7 @@ class CentralCopy:
             self._caught_up()
             return
         numbers.rows_behind = max(0, numbers.rows_behind - len(batch.verdicts))
-        numbers.rate_hz = SHARE * len(batch.verdicts) / max(took_s, 1e-6)
+        numbers.rate_hz = SHARE * (len(batch.verdicts) + len(batch.dispositions)) / max(took_s, 1e-6)
         if numbers.behind_since_s is None:
             numbers.behind_since_s = time.monotonic()
 

@@ -10,7 +10,7 @@ from math import isfinite
 
 from edge.parts import Part
 from edge.state import ActiveRecipe
-from inspector.contract.codes import ErrorCode, Flag
+from inspector.contract.codes import MISPLACED, ErrorCode, Flag
 from inspector.contract.messages import Detail, DetailRegion, Result, scale_score, split_utc
 from inspector.drift import Looks
 from inspector.store.journal import VerdictRecord
@@ -20,9 +20,6 @@ REASON_LENGTH = 200
 NO_FLAG = Flag(0)
 BLIND = {"dark": ErrorCode.TOO_DARK, "saturated": ErrorCode.SATURATED, "blurred": ErrorCode.BLURRED}
 """Code of each reason for which `Looks.refusal` refuses a picture."""
-
-MISPLACED = {Fit.NOT_FOUND: ErrorCode.PART_NOT_FOUND, Fit.AWAY: ErrorCode.CAMERA_MOVED}
-"""Code of a part that is not where it may lie."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ from inspector.store import labels, products, queries, references
 from inspector.store.engine import Store
 from inspector.store.schema import InspectionRow, Label, Recipe
 from inspector.store.writer import StoreWriter
-from inspector.types import Calibration, Fit, Inspection, Verdict
+from inspector.types import Calibration, Fit, ImageArray, Inspection, Verdict
 
 BATCH = 8
 PREVIEWED = 200
@@ -62,60 +62,23 @@ def build_recipe(
 
 def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encoder, tell: Progress) -> None:
     with writer.store.read() as session:
-        recipe = products.get_recipe(session, recipe_id)
-        place = Path("banks") / str(recipe.product.rcp) / str(recipe.rev)
-        pictures = [(reference.name, data_path / reference.path) for reference in recipe.references]
-        known = [reference.sha256 for reference in recipe.references]
-        wish, said = products.wish_of(recipe), labels.current(session, recipe.product_id)
-        last = queries.latest_of_product(session, recipe.product_id, PREVIEWED)
-    # A defect that lies among the references is kept: it scores near zero, and the gate must say so.
-    defects = [label for label in said if label.label == labels.DEFECT]
-    teachers = [label for label in said if label.lesson and label.region]
-    names, images = [name for name, _ in pictures], [read_image(path) for _, path in pictures]
-    detector = Detector.from_references(
-        encoder,
-        images,
-        names=names,
-        progress=lambda done, message: tell(0.7 * done, message),
-        prior=relative_spread(_calibrations_of_others(writer.store, data_path, recipe_id, encoder)),
-        taught=[_marked(data_path, label) for label in teachers],
-        rois=wish.rois,
-        align=wish.align,
-        tiles=wish.tiles,
-    )
-    findings = [*check_pictures(images, names), *check_scores(detector.mutual)]
-    tell(0.7, "scoring the confirmed good parts")
-    confirmed = {label.sha256: label for label in said if label.label == labels.GOOD}
-    good = [label for label in confirmed.values() if label.sha256 not in known]
-    moved = len(confirmed) - len(good)
-    mutual = detector.mutual
-    seen = _judged(detector, data_path, good, moved, wish)
-    plain = _judged(detector.without_lessons(), data_path, good, moved, wish) if teachers else seen
-    detector = seen.detector
-    tell(0.8, "trying the confirmed defects")
-    report = _reported(seen, plain, teachers, _escapes(detector, data_path, defects))
-    report |= {
-        "confirmed_good": len(confirmed),
-        "confirmed_defects": len(defects),
-        "labels_until": max((label.id for label in said), default=0),
-    }
-    tell(0.9, "comparing with the last parts")
-    report |= _flips(detector, data_path, last)
-    tell(0.92, "looking for positions that no reference shows")
-    report["positions"] = _positions(
-        detector, data_path, last, {label.inspection_id for label in said if label not in good}
-    )
+        task = _Task.read(session, data_path, recipe_id)
+    images = [read_image(path) for path in task.paths]
+    prior = relative_spread(_calibrations_of_others(writer.store, data_path, recipe_id, encoder))
+    built = _taught(encoder, task, images, prior, tell)
+    findings = [*check_pictures(images, task.names), *check_scores(built.mutual)]
+    detector, report = _tried(built, task, tell)
     tell(0.95, "drawing defects")
     report["sensitivity"] = sensitivity(detector, images).record()
-    sha256 = detector.bank.save(data_path / place)
+    sha256 = detector.bank.save(data_path / task.bank_path)
 
-    def finish(session: Any) -> None:
+    def finish(session: Session) -> None:
         recipe = products.get_recipe(session, recipe_id)
-        _note_findings(recipe, findings, mutual, references.accepted_of(session, recipe.product_id))
+        _note_findings(recipe, findings, built.mutual, references.accepted_of(session, recipe.product_id))
         products.mark_ready(
             session,
             recipe_id,
-            bank_path=place.as_posix(),
+            bank_path=task.bank_path.as_posix(),
             bank_sha256=sha256,
             encoder=(encoder.name, encoder.fingerprint),
             calibration=detector.calibration,
@@ -124,6 +87,94 @@ def _build(writer: StoreWriter, data_path: Path, recipe_id: int, encoder: Encode
         )
 
     writer.call(finish)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a recipe is built from: its references and wish, what people said of its product, and the product's last parts.
+
+    `bank_path` is below the data folder; `known` are the hashes of the references.
+    """
+
+    data_path: Path
+    bank_path: Path
+    names: list[str]
+    paths: list[Path]
+    known: list[str]
+    wish: products.Wish
+    said: list[Label]
+    last: list[InspectionRow]
+
+    @classmethod
+    def read(cls, session: Session, data_path: Path, recipe_id: int) -> "_Task":
+        recipe = products.get_recipe(session, recipe_id)
+        return cls(
+            data_path,
+            Path("banks") / str(recipe.product.rcp) / str(recipe.rev),
+            names=[reference.name for reference in recipe.references],
+            paths=[data_path / reference.path for reference in recipe.references],
+            known=[reference.sha256 for reference in recipe.references],
+            wish=products.wish_of(recipe),
+            said=labels.current(session, recipe.product_id),
+            last=queries.latest_of_product(session, recipe.product_id, PREVIEWED),
+        )
+
+    @property
+    def defects(self) -> list[Label]:
+        """Also those that lie among the references: they score near zero, and the gate must say so."""
+        return [label for label in self.said if label.label == labels.DEFECT]
+
+    @property
+    def teachers(self) -> list[Label]:
+        """What was marked to be learned from."""
+        return [label for label in self.said if label.lesson and label.region]
+
+    @property
+    def confirmed(self) -> list[Label]:
+        """Parts that people confirmed as good."""
+        return [label for label in self.said if label.label == labels.GOOD]
+
+    @property
+    def good(self) -> list[Label]:
+        """Those of them that are no references."""
+        return [label for label in self.confirmed if label.sha256 not in self.known]
+
+
+def _taught(encoder: Encoder, task: _Task, images: Sequence[ImageArray], prior: float, tell: Progress) -> Detector:
+    """The detector of the task's references and lessons, with a provisional calibration."""
+    return Detector.from_references(
+        encoder,
+        images,
+        names=task.names,
+        progress=lambda done, message: tell(0.7 * done, message),
+        prior=prior,
+        taught=[_marked(task.data_path, label) for label in task.teachers],
+        rois=task.wish.rois,
+        align=task.wish.align,
+        tiles=task.wish.tiles,
+    )
+
+
+def _tried(built: Detector, task: _Task, tell: Progress) -> tuple[Detector, dict[str, Any]]:
+    """The detector as the confirmed good parts calibrate it, and what it says of labelled pictures and of the last parts."""
+    tell(0.7, "scoring the confirmed good parts")
+    good, teachers = task.good, task.teachers
+    seen = _judged(built, task, good)
+    plain = _judged(built.without_lessons(), task, good) if teachers else seen
+    detector = seen.detector
+    tell(0.8, "trying the confirmed defects")
+    report = _reported(seen, plain, teachers, _escapes(detector, task.data_path, task.defects))
+    report |= {
+        "confirmed_good": len(task.confirmed),
+        "confirmed_defects": len(task.defects),
+        "labels_until": max((label.id for label in task.said), default=0),
+    }
+    tell(0.9, "comparing with the last parts")
+    report |= _flips(detector, task.data_path, task.last)
+    tell(0.92, "looking for positions that no reference shows")
+    not_advised = {label.inspection_id for label in task.said if label not in good}
+    report["positions"] = _positions(detector, task.data_path, task.last, not_advised)
+    return detector, report
 
 
 @dataclass(frozen=True)
@@ -156,20 +207,15 @@ def _reported(
     }
 
 
-def _judged(
-    detector: Detector,
-    data_path: Path,
-    good: Sequence[Label],
-    moved: int,
-    wish: products.Wish,
-) -> _Judged:
-    """Calibrated by the parts confirmed good beside the references; `moved` more became references themselves.
+def _judged(detector: Detector, task: _Task, good: Sequence[Label]) -> _Judged:
+    """Calibrated by the parts confirmed good; those that became references themselves count as above the threshold.
 
-    A good part that alignment does not find is rejected whatever the threshold: it counts as one above it.
+    A good part that alignment does not find is rejected whatever the threshold: it counts as one above it, too.
     """
-    scored = _scored(detector, data_path, good)
+    scored = _scored(detector, task.data_path, good)
     scores = [inspection.score for _, inspection in scored if inspection.verdict is not Verdict.NONE]
-    return _Judged(_calibrated(detector, scores, moved + len(scored) - len(scores), wish), scored)
+    above = len(task.confirmed) - len(scores)
+    return _Judged(_calibrated(detector, scores, above, task.wish), scored)
 
 
 def _calibrated(detector: Detector, scores: Sequence[float], moved: int, wish: products.Wish) -> Detector:

@@ -1,5 +1,7 @@
 """`inspector evaluate`: how good the configured encoder is on a data set, with the detector of the line."""
 
+from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,13 +11,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from inspector.commands.options import ConfigOption
+from inspector.commands.options import (
+    AlignOption,
+    ConfigOption,
+    FoundByOption,
+    MaxShiftOption,
+    MaxTurnOption,
+    TilesOption,
+    align_wish,
+    tiles_wish,
+)
 from inspector.config import load_config
 from inspector.errors import UsageError
 
 if TYPE_CHECKING:
     from inspector.detection.encoder import Encoder
     from inspector.evaluation.datasets import Category
+    from inspector.evaluation.runner import Plan
 
 PathArgument = Annotated[Path, typer.Argument(help="A data set, or one category of it.", metavar="PATH")]
 FormatOption = Annotated[
@@ -52,6 +64,11 @@ def evaluate(
     shots: ShotsOption = "1,2,4,8",
     seeds: SeedsOption = "0,1,2",
     category: CategoryOption = None,
+    align: AlignOption = None,
+    max_shift: MaxShiftOption = None,
+    max_turn: MaxTurnOption = None,
+    found_by: FoundByOption = None,
+    tiles: TilesOption = None,
     adapters: AdaptersOption = None,
     config: ConfigOption = None,
     json_file: JsonFileOption = None,
@@ -61,17 +78,22 @@ def evaluate(
     """Measure image and pixel quality, false rejects and escapes with few references, on a data set with a test.
 
     References are drawn from the good training pictures (by name, shuffled by the seed), the threshold is what the
-    product would have used with only these. Same arguments give the same numbers.
+    product would have used with only these. Same arguments give the same numbers. --align and --tiles are those of
+    `inspector product add`: a part that is not found where it may lie (301, 303) counts as rejected.
 
     Exit codes: 0 done, 2 the data set or an option is wrong, 3 encoder, 130 stopped (the same command goes on).
 
     Example: `inspector evaluate mvtec/ --shots 1,4 --seeds 0,1,2 --json results.json --report report/`
+
+    Example: `inspector evaluate my-parts/ --shots 4 --align --max-shift 0.1 --max-turn 8 --report report/`
     """
     from inspector.detection.encoder import load_encoder
     from inspector.evaluation import results
     from inspector.evaluation.datasets import read_categories
+    from inspector.evaluation.runner import Plan
 
-    wanted = _numbers(shots, "--shots", 1), _numbers(seeds, "--seeds", 0)
+    wish = align_wish(align, max_shift, max_turn, found_by)
+    plan = Plan(_numbers(shots, "--shots", 1), _numbers(seeds, "--seeds", 0), wish, tiles_wish(tiles))
     categories = read_categories(path, layout, category or ())
     wished = load_config(config).encoder
     if adapters is not None:
@@ -82,8 +104,7 @@ def evaluate(
         "layout": layout,
         "categories": [each.name for each in categories],
         "files_sha256": results.file_list_hash(categories),
-        "shots": wanted[0],
-        "seeds": wanted[1],
+        **_told(plan),
         "encoder": encoder.name,
         "adapters": wished.adapters,
         "precision": encoder.precision,
@@ -92,22 +113,38 @@ def evaluate(
     done = results.load(json_file, settings, restart=restart) if json_file is not None else []
     if json_file is not None:
         results.save(json_file, settings, done)  # what cannot be written is said before the work begins
-    found = _run(encoder, categories, settings, done, json_file, report)
-    _show(results.summarise(found), encoder.name)
+    done = _run(encoder, _Work(categories, plan, settings, json_file, report), done)
+    _show(results.summarise(done), encoder.name)
+    if plan.align is not None:
+        _show_not_found(done)
     if report is not None:
         from inspector.evaluation.report import write_report
 
-        Console(stderr=True).print(f"report: {write_report(report, settings, found)}", highlight=False)
+        Console(stderr=True).print(f"report: {write_report(report, settings, done)}", highlight=False)
 
 
-def _run(
-    encoder: "Encoder",
-    categories: "list[Category]",
-    settings: dict[str, Any],
-    done: list[dict[str, Any]],
-    json_file: Path | None,
-    report: Path | None,
-) -> list[dict[str, Any]]:
+def _told(plan: "Plan") -> dict[str, Any]:
+    """The plan as the results file has it."""
+    return {
+        "shots": plan.shots,
+        "seeds": plan.seeds,
+        "align": None if plan.align is None else asdict(plan.align),
+        "tiles": None if plan.tiles is None else str(plan.tiles),
+    }
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is evaluated, and where the results go."""
+
+    categories: "list[Category]"
+    plan: "Plan"
+    settings: dict[str, Any]
+    json_file: Path | None
+    report: Path | None
+
+
+def _run(encoder: "Encoder", work: _Work, done: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """All categories that are not in `done` yet; gives all results."""
     from inspector.evaluation import results
     from inspector.evaluation.report import keep_cases
@@ -115,26 +152,25 @@ def _run(
 
     console = Console(stderr=True)
     finished = {result["category"] for result in done}
-    left = [each for each in categories if each.name not in finished]
+    left = [each for each in work.categories if each.name not in finished]
     if finished:
-        console.print(f"{len(finished)} of {len(categories)} categories are done already", highlight=False)
+        console.print(f"{len(finished)} of {len(work.categories)} categories are done already", highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shots, seeds = settings["shots"], settings["seeds"]
     try:
         with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("", total=sum(steps(each, shots, seeds) for each in left))
+            task = bar.add_task("", total=sum(steps(each, work.plan) for each in left))
             for each in left:
                 evaluated = evaluate_category(
-                    encoder, each, shots, seeds, lambda steps_, what: bar.update(task, advance=steps_, description=what)
+                    encoder, each, work.plan, lambda steps_, what: bar.update(task, advance=steps_, description=what)
                 )
                 done = [*done, *evaluated.results]
-                if report is not None:
-                    keep_cases(report, each.name, evaluated)
-                if json_file is not None:
-                    results.save(json_file, settings, done)
+                if work.report is not None:
+                    keep_cases(work.report, each.name, evaluated)
+                if work.json_file is not None:
+                    results.save(work.json_file, work.settings, done)
     except KeyboardInterrupt:
-        if json_file is not None:
-            console.print(f"stopped; the same command goes on from {json_file}", highlight=False)
+        if work.json_file is not None:
+            console.print(f"stopped; the same command goes on from {work.json_file}", highlight=False)
         raise
     return done
 
@@ -165,3 +201,14 @@ def _show(summary: list[dict[str, Any]], encoder: str) -> None:
         table.add_row(row["category"], str(row["shots"]), *cells)
     console = Console()
     (console if console.width >= WIDTH else Console(width=WIDTH)).print(table)
+
+
+def _show_not_found(found: list[dict[str, Any]]) -> None:
+    """How many parts alignment did not find where they may lie, over all banks."""
+    codes = Counter(entry["err"] for result in found for entry in result["not_found"])
+    total = sum(result["good"] + result["bad"] for result in found)
+    words = "no part was out of its place or not found"
+    if codes:
+        by_code = ", ".join(f"{err}: {count}" for err, count in sorted(codes.items()))
+        words = f"not found where they may lie: {codes.total()} of {total} parts ({by_code}); they count as rejected"
+    Console().print(words, highlight=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """`inspector score`: score pictures against a folder of references; no database, broker or camera."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +25,7 @@ from inspector.commands.options import (
 from inspector.config import load_config
 from inspector.errors import ImageError, UsageError
 from inspector.images import encode_png, heat_map, list_images, read_image
-from inspector.types import Fit, ImageArray, Inspection, Verdict
+from inspector.types import Align, Fit, ImageArray, Inspection, Tiles, Verdict
 
 if TYPE_CHECKING:
     from inspector.detection.detector import Detector
@@ -60,50 +60,75 @@ def score(
 
     Example: `inspector score --references good/ --json scores.json --maps maps/ --explain why/ suspects/`
     """
-    from inspector.detection.detector import Detector
-    from inspector.detection.encoder import load_encoder
-
     wish, seen_in = align_wish(align, max_shift, max_turn, found_by), tiles_wish(tiles)
     _make_folders(json_file, maps, explain)
-    errors = Console(stderr=True)
     paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
-    reference_paths = list_images(references)
-    pictures = [read_image(path) for path in reference_paths]
-    encoder = load_encoder(load_config(config).encoder)
-    with Progress(console=errors, transient=True) as bar:
-        task = bar.add_task("building the bank", total=1.0)
-        detector = Detector.from_references(
-            encoder,
-            pictures,
-            names=[path.name for path in reference_paths],
-            progress=lambda fraction, message: bar.update(task, completed=fraction, description=message),
-            align=wish,
-            tiles=seen_in,
-        )
-    rows = []
-    for path, stem in zip(track(paths, "scoring", console=errors, transient=True), _unique_stems(paths), strict=True):
-        try:
-            image = read_image(path)
-        except ImageError as error:
-            rows.append(_unscored(detector, path, str(error)))
-            continue
-        inspection = detector.inspect([image])[0]
-        if maps is not None:
-            _write_map(maps / stem, inspection, image, detector.pixel_threshold)
-        if explain is not None and inspection.regions:
-            (explain / f"{stem}.png").write_bytes(encode_png(sheet(image, inspection, pictures, path.name)))
-        rows.append(_row(detector, path, inspection))
+    good = [(path.name, read_image(path)) for path in list_images(references)]
+    detector = _built(config, good, wish, seen_in)
+    evidence = _Evidence(maps, explain, [image for _, image in good], detector.pixel_threshold)
+    named = zip(paths, _unique_stems(paths), strict=True)
+    rows = [
+        _scored(detector, path, stem, evidence)
+        for path, stem in track(named, "scoring", total=len(paths), console=Console(stderr=True), transient=True)
+    ]
+    encoder, calibration = detector.encoder.name, detector.calibration
     if json_file is not None:
-        json_file.write_text(json.dumps({"encoder": encoder.name, "images": rows}, indent=1), encoding="utf-8")
-    calibration = detector.calibration
-    _show(
-        rows, f"threshold {calibration.threshold:.4f} ({calibration.kind}, n={calibration.n}), encoder {encoder.name}"
-    )
+        json_file.write_text(json.dumps({"encoder": encoder, "images": rows}, indent=1), encoding="utf-8")
+    _show(rows, f"threshold {calibration.threshold:.4f} ({calibration.kind}, n={calibration.n}), encoder {encoder}")
     raise typer.Exit(1 if any(row["verdict"] == "NONE" for row in rows) else 0)
 
 
+@dataclass(frozen=True)
+class _Evidence:
+    """What is written beside the numbers, and where; None: not wanted. `references` are what parts are compared with."""
+
+    maps: Path | None
+    explain: Path | None
+    references: list[ImageArray]
+    pixel_threshold: float
+
+    def write(self, stem: str, path: Path, image: ImageArray, inspection: Inspection) -> None:
+        """The map of a picture, and a sheet if it is rejected, both under the name `stem`."""
+        if self.maps is not None:
+            _write_map(self.maps / stem, inspection, image, self.pixel_threshold)
+        if self.explain is not None and inspection.regions:
+            drawn = sheet(image, inspection, self.references, path.name)
+            (self.explain / f"{stem}.png").write_bytes(encode_png(drawn))
+
+
+def _built(
+    config: Path | None, good: list[tuple[str, ImageArray]], align: Align | None, tiles: Tiles | None
+) -> "Detector":
+    """The detector of named pictures of good parts, with the configured encoder."""
+    from inspector.detection.detector import Detector
+    from inspector.detection.encoder import load_encoder
+
+    encoder = load_encoder(load_config(config).encoder)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("building the bank", total=1.0)
+        return Detector.from_references(
+            encoder,
+            [image for _, image in good],
+            names=[name for name, _ in good],
+            progress=lambda fraction, message: bar.update(task, completed=fraction, description=message),
+            align=align,
+            tiles=tiles,
+        )
+
+
+def _scored(detector: "Detector", path: Path, stem: str, evidence: _Evidence) -> dict[str, Any]:
+    """One picture's entry; its evidence is written under the name `stem`."""
+    try:
+        image = read_image(path)
+    except ImageError as error:
+        return _unscored(detector, path, str(error))
+    inspection = detector.inspect([image])[0]
+    evidence.write(stem, path, image, inspection)
+    return _row(detector, path, inspection)
+
+
 def _row(detector: "Detector", path: Path, inspection: Inspection) -> dict[str, Any]:
-    """One picture's entry."""
+    """What an inspection says, as an entry."""
     place = inspection.placement
     if place is not None and place.fit is not Fit.FOUND:
         return _unscored(detector, path, place.reason) | {"placement": asdict(place)}

@@ -82,13 +82,13 @@ def read_categories(root: Path, layout: str = "auto", only: Sequence[str] = ()) 
     return [_checked(category, root) for category in found if not only or category.name in only]
 
 
-def read_mask(paths: Sequence[Path], image_hw: tuple[int, int], side_px: int) -> MaskArray:
-    """The union of masks, by nearest neighbour to `[S, S]`.
+def read_mask(paths: Sequence[Path], image_hw: tuple[int, int], wanted_hw: tuple[int, int]) -> MaskArray:
+    """The union of masks of a picture of `image_hw` px, by nearest neighbour to `wanted_hw` px.
 
     Raises:
         UsageError: unreadable, or not of the picture's shape.
     """
-    union = np.zeros((side_px, side_px), np.bool_)
+    union = np.zeros(wanted_hw, np.bool_)
     for path in paths:
         mask = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
         if mask is None:
@@ -98,7 +98,7 @@ def read_mask(paths: Sequence[Path], image_hw: tuple[int, int], side_px: int) ->
             raise UsageError(
                 f"{path}: the mask has {wide}×{high} px, its picture {width_px}×{height_px} px; they must have one shape"
             )
-        union |= cv2.resize(mask, (side_px, side_px), interpolation=cv2.INTER_NEAREST) > 0
+        union |= cv2.resize(mask, wanted_hw[::-1], interpolation=cv2.INTER_NEAREST) > 0
     return union
 
 

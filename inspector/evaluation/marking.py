@@ -121,7 +121,7 @@ def drawn_marks(rng: np.random.Generator, images: Sequence[ImageArray]) -> list[
 def _marked_region(picture: TestPicture, image: ImageArray) -> Box | None:
     if not picture.masks:
         return None
-    return box_of(read_mask(picture.masks, (image.shape[0], image.shape[1]), MASK_SIDE_PX))
+    return box_of(read_mask(picture.masks, (image.shape[0], image.shape[1]), (MASK_SIDE_PX, MASK_SIDE_PX)))
 
 
 def _changed(before: ImageArray, after: ImageArray) -> Box:

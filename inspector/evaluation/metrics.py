@@ -86,7 +86,7 @@ class PixelCounts:
         self.pictures = 0
 
     def add(self, anomaly_map: MapArray, mask: npt.NDArray[np.bool_]) -> None:
-        """Add a raw map `[S, S]` and its mask `[S, S]`; a good picture has an empty one."""
+        """Add a raw map and its mask of the same shape; a good picture has an empty one."""
         keys = _keys(anomaly_map)
         self.pictures += 1
         self._good += np.bincount(keys[~mask], minlength=1 << KEY_BITS)

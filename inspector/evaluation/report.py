@@ -31,6 +31,10 @@ HEADINGS = {
     "escape_rate": "escapes",
     "tnr_at_zero_escapes": "true normals at zero escapes",
 }
+NOT_FOUND = (
+    " A part that is not found (301), or not where it may lie (303), is rejected whatever the threshold: a good one is a "
+    "false reject, a bad one no escape. It ranks above every score; its pixels do not count."
+)
 COLOURS = ("#1f5fae", "#c2410c", "#15803d", "#7e22ce", "#0e7490", "#a16207")
 BINS = 30
 
@@ -63,7 +67,8 @@ def write_report(folder: Path, settings: dict[str, Any], results: Sequence[dict[
         _table(results),
         "</div><p>Mean ± standard deviation over seeds. F1max is an oracle, never a threshold to deploy. False rejects and "
         "escapes are those at the threshold that the product would have used with only these references. Masks are "
-        "compared at the model's input size; AUPRO is integrated up to a false positive rate of 0.3.</p>",
+        "compared at the model's input size, or that of its tiles; AUPRO is integrated up to a false positive rate of "
+        f"0.3.{NOT_FOUND if settings.get('align') else ''}</p>",
     ]
     for category in dict.fromkeys(result["category"] for result in results):
         body.append(_category(folder, category, [r for r in results if r["category"] == category]))
@@ -79,9 +84,13 @@ def write_report(folder: Path, settings: dict[str, Any], results: Sequence[dict[
 def _what(settings: dict[str, Any]) -> str:
     shots, seeds = (", ".join(map(str, settings[key])) for key in ("shots", "seeds"))
     adapters = f"adapters {settings['adapters']}, " if settings.get("adapters") else ""
+    tiles = f" · seen in tiles: {settings['tiles']}" if settings.get("tiles") else ""
+    align = ""
+    if limits := settings.get("align"):
+        align = f" · parts are aligned: {100 * limits['max_shift']:.0f} % off, {limits['max_turn_deg']:.0f}° at most"
     return (
         f"{settings['dataset']} ({settings['layout']}) · encoder {settings['encoder']}, {settings['precision']}, {adapters}"
-        f"fingerprint {settings['fingerprint'][:12]} · references: {shots} · seeds: {seeds}"
+        f"fingerprint {settings['fingerprint'][:12]} · references: {shots} · seeds: {seeds}{align}{tiles}"
     )
 
 
@@ -118,9 +127,32 @@ def _category(folder: Path, name: str, results: Sequence[dict[str, Any]]) -> str
             "</figcaption></figure>"
         )
     parts.append("</div>")
+    parts.append(_not_found([result for result in results if result.get("not_found")]))
     for result in first:
         parts.append(_cases(folder / CASES / name, result))
     return "".join(parts)
+
+
+def _not_found(results: Sequence[dict[str, Any]]) -> str:
+    """The parts that alignment did not find where they may lie, of every choice of references that has any."""
+    if not results:
+        return ""
+    rows = []
+    for result in results:
+        lost = result["not_found"]
+        good = sum(entry["kind"] == "good" for entry in lost)
+        told = "".join(
+            f"<li>{escape(entry['picture'])}: {entry['err']}, {escape(entry['reason'])}</li>" for entry in lost
+        )
+        rows.append(
+            f"<tr><td>{_references(result)}, seed {result['seed']}</td><td>{good} of {result['good']}</td>"
+            f"<td>{len(lost) - good} of {result['bad']}</td></tr>"
+            f'<tr><td colspan="3"><details><summary>which, and why</summary><ul>{told}</ul></details></td></tr>'
+        )
+    return (
+        "<h3>Parts that were not found where they may lie, all of them rejected</h3>"
+        f"<table><tr><th>bank</th><th>good</th><th>bad</th></tr>{''.join(rows)}</table>"
+    )
 
 
 def _references(result: dict[str, Any]) -> str:

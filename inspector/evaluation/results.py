@@ -51,7 +51,8 @@ def load(path: Path, settings: dict[str, Any], *, restart: bool) -> list[dict[st
         before, results = told["settings"], list(told["results"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: not a results file; choose another name, or --restart to write over it") from error
-    differing = sorted(key for key in settings.keys() | before.keys() if settings.get(key) != before.get(key))
+    wanted = json.loads(json.dumps(settings))  # as the file has them
+    differing = sorted(key for key in wanted.keys() | before.keys() if wanted.get(key) != before.get(key))
     if differing:
         raise UsageError(
             f"{path}: made with another {', '.join(differing)}; choose another name, or --restart to begin afresh"

@@ -1,30 +1,42 @@
-"""Runs a category: every picture is read and encoded once, and judged against the bank of each (shots, seed).
+"""Runs a category: every picture is read once, and judged against the bank of each (shots, seed).
 
-The detectors are those of the line (`Detector.from_references`, `Detector.judge`), so that a score is the same number
-here and there. May import the detector and this package.
+The detectors are those of the line, built and asked as there (`Detector.from_references`, `Detector.inspect`), so that a
+score is the same number here and there. Banks that see a picture alike share its tokens; where parts are aligned, each bank
+brings them to a place of its own. May import the detector, the contract's codes and this package.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import isfinite, nan
+from math import inf, isfinite, nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from inspector.contract.codes import MISPLACED
 from inspector.detection.detector import Detector
 from inspector.detection.encoder import Encoder
-from inspector.errors import ImageError, UsageError
+from inspector.errors import CalibrationError, ImageError, UsageError
 from inspector.evaluation.datasets import Category, TestPicture, read_mask
-from inspector.evaluation.metrics import PixelCounts, Ranking
+from inspector.evaluation.metrics import Floats, PixelCounts, Ranking
 from inspector.images import read_image
-from inspector.types import ImageArray, Inspection, MapArray, Verdict
+from inspector.types import Align, Fit, ImageArray, Inspection, MapArray, Tiles, Verdict
 
 BATCH = 8
 MOST_CASES = 4
 """Worst cases of each kind that are kept for the report."""
 
 Advance = Callable[[int, str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is built and tried: numbers of references, seeds of their choice, and how pictures are seen."""
+
+    shots: Sequence[int]
+    seeds: Sequence[int]
+    align: Align | None = None
+    tiles: Tiles | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +75,14 @@ class Run:
                 "score": score if isfinite(score) else None,
                 "verdict": verdict.name,
             }
+            | _misplaced(inspection)
         )
         if image is None or inspection is None or not isfinite(score):
             return
         if picture.masks or not picture.is_bad:
-            side, size_hw = inspection.anomaly_map.shape[0], (image.shape[0], image.shape[1])
-            self.pixels.add(inspection.anomaly_map, read_mask(picture.masks, size_hw, side))
+            found = inspection.anomaly_map
+            mask = read_mask(picture.masks, (image.shape[0], image.shape[1]), (found.shape[0], found.shape[1]))
+            self.pixels.add(found, mask)
         case = Case(picture.path, picture.kind, score, verdict.name, inspection.anomaly_map)
         worst = sorted([*self.cases[picture.is_bad], case], key=lambda each: each.score, reverse=not picture.is_bad)
         self.cases[picture.is_bad] = worst[:MOST_CASES]
@@ -97,30 +111,33 @@ def chosen_references(category: Category, shots: int, seed: int) -> tuple[Path, 
     return tuple(category.pool[place] for place in order[:shots])
 
 
-def evaluate_category(
-    encoder: Encoder, category: Category, shots: Sequence[int], seeds: Sequence[int], advance: Advance
-) -> Evaluated:
+def evaluate_category(encoder: Encoder, category: Category, plan: Plan, advance: Advance) -> Evaluated:
     """Build a bank for each (shots, seed), then score all test pictures against all of them.
 
     `advance` is told of each step done, and what is done next.
 
     Raises:
         UsageError: too few references, a mask that does not fit, or nothing left to test.
-        ImageError: a reference cannot be read.
+        ImageError: a reference cannot be read, or is too small for its tiles.
+        CalibrationError: references cannot be aligned.
+        EncoderError: adapters are loaded, which cannot be used with tiles.
     """
     runs = []
-    for seed in seeds:
-        for count in shots:
-            advance(0, f"{category.name}: {count} references, seed {seed}")
+    for seed in plan.seeds:
+        for count in plan.shots:
+            what = f"{category.name}: {count} references, seed {seed}"
+            advance(0, what)
             paths = chosen_references(category, count, seed)
-            names = [path.name for path in paths]
-            detector = Detector.from_references(encoder, [read_image(path) for path in paths], names=names)
+            try:
+                detector = _built(encoder, paths, plan)
+            except CalibrationError as error:
+                raise CalibrationError(f"{what}: {error}") from error
             runs.append(Run(count, seed, paths, detector))
             advance(1, f"{category.name}: scoring")
     for batch in _batches(category.test):
-        _score(encoder, batch, runs)
+        _score(batch, runs)
         advance(len(batch), f"{category.name}: scoring")
-    first = [run for run in runs if run.seed == seeds[0]]
+    first = [run for run in runs if run.seed == plan.seeds[0]]
     return Evaluated(
         results=[_result(category, run) for run in runs],
         cases={run.shots: [*run.cases[False], *run.cases[True]] for run in first},
@@ -128,9 +145,9 @@ def evaluate_category(
     )
 
 
-def steps(category: Category, shots: Sequence[int], seeds: Sequence[int]) -> int:
+def steps(category: Category, plan: Plan) -> int:
     """How often `evaluate_category` says that something is done."""
-    return len(shots) * len(seeds) + len(category.test)
+    return len(plan.shots) * len(plan.seeds) + len(category.test)
 
 
 def _batches(pictures: Sequence[TestPicture]) -> Iterator[Sequence[TestPicture]]:
@@ -138,7 +155,13 @@ def _batches(pictures: Sequence[TestPicture]) -> Iterator[Sequence[TestPicture]]
         yield pictures[start : start + BATCH]
 
 
-def _score(encoder: Encoder, batch: Sequence[TestPicture], runs: Sequence[Run]) -> None:
+def _built(encoder: Encoder, paths: Sequence[Path], plan: Plan) -> Detector:
+    """The detector that the product would have with these references."""
+    images, names = [read_image(path) for path in paths], [path.name for path in paths]
+    return Detector.from_references(encoder, images, names=names, align=plan.align, tiles=plan.tiles)
+
+
+def _score(batch: Sequence[TestPicture], runs: Sequence[Run]) -> None:
     images: list[ImageArray | None] = []
     for picture in batch:
         try:
@@ -146,12 +169,53 @@ def _score(encoder: Encoder, batch: Sequence[TestPicture], runs: Sequence[Run]) 
         except ImageError:  # counts as NONE, and is named in the result
             images.append(None)
     readable = [image for image in images if image is not None]
-    tokens = encoder.encode(readable) if readable else None
-    sizes = [(image.shape[0], image.shape[1]) for image in readable]
+    for group in _seeing_alike(runs):
+        inspections = _inspected([run.detector for run in group], readable)
+        for run, found in zip(group, inspections, strict=True):
+            rest = iter(found)
+            for picture, image in zip(batch, images, strict=True):
+                run.add(picture, image, next(rest) if image is not None else None)
+
+
+def _seeing_alike(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs, together where their detectors have the same tokens of a picture."""
+    groups: dict[Any, list[Run]] = {}
     for run in runs:
-        found = iter(run.detector.judge(tokens, sizes)) if tokens is not None else iter(())
-        for picture, image in zip(batch, images, strict=True):
-            run.add(picture, image, next(found) if image is not None else None)
+        bank = run.detector.bank
+        groups.setdefault(bank.tiles if bank.fixture is None else run, []).append(run)
+    return list(groups.values())
+
+
+def _inspected(detectors: Sequence[Detector], images: Sequence[ImageArray]) -> list[list[Inspection | None]]:
+    """By detector, what it says of each picture; all must see alike. None: a picture that it cannot take."""
+    if not images:
+        return [[] for _ in detectors]
+    first = detectors[0]
+    try:
+        if first.bank.fixture is not None:
+            return [list(detector.inspect(images)) for detector in detectors]
+        tokens = first.encoder.encode(images)
+    except ImageError:  # too small for the tiles: as on the line, this picture alone has no verdict
+        if len(images) == 1:
+            return [[None] for _ in detectors]
+        singles = [_inspected(detectors, [image]) for image in images]
+        return [[single[place][0] for single in singles] for place in range(len(detectors))]
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    return [list(detector.judge(tokens, sizes)) for detector in detectors]
+
+
+def _misplaced(inspection: Inspection | None) -> dict[str, Any]:
+    """For the entry of a part that was not found where it may lie: the code that the PLC would get, and why."""
+    place = None if inspection is None else inspection.placement
+    if place is None or place.fit is Fit.FOUND:
+        return {}
+    return {"err": int(MISPLACED[place.fit]), "reason": place.reason}
+
+
+def _ranked(entries: Sequence[dict[str, Any]]) -> Floats:
+    """Scores as they rank: a part that was not found is rejected whatever the threshold. Unreadable pictures have none."""
+    scores = [inf if "err" in entry else entry["score"] for entry in entries]
+    return np.array([score for score in scores if score is not None], np.float64)
 
 
 def _result(category: Category, run: Run) -> dict[str, Any]:
@@ -159,8 +223,8 @@ def _result(category: Category, run: Run) -> dict[str, Any]:
     bad = [entry for entry in run.pictures if entry["kind"] != "good"]
     if not good and not bad:
         raise UsageError(f"{category.name}: all test pictures became references; use fewer --shots")
-    scores = [np.array([e["score"] for e in side if e["score"] is not None], np.float64) for side in (good, bad)]
-    ranking, pixels = Ranking.of_scores(scores[0], scores[1]), run.pixels
+    scores = _ranked(good), _ranked(bad)
+    ranking, pixels = Ranking.of_scores(*scores), run.pixels
     has_masks = pixels.regions > 0
     missing = sorted({picture.kind for picture in category.test if picture.is_bad and not picture.masks})
     return {
@@ -182,7 +246,8 @@ def _result(category: Category, run: Run) -> dict[str, Any]:
         "threshold": run.detector.threshold,
         "good": len(good),
         "bad": len(bad),
-        "unscored": [entry["picture"] for entry in run.pictures if entry["score"] is None],
+        "unscored": [entry["picture"] for entry in run.pictures if entry["score"] is None and "err" not in entry],
+        "not_found": [entry for entry in run.pictures if "err" in entry],
         "kinds_without_masks": missing,
         "references": [path.name for path in run.references],
         "roc": ranking.curve(),

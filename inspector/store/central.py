@@ -6,11 +6,12 @@ replaced here. PostgreSQL in a plant, SQLite in tests; both know the same upsert
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, func, select, tuple_
+from sqlalchemy import bindparam, delete, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 TAKEN_OVER_AFTER = timedelta(minutes=2)
 """A station comes by at least each half minute; after such a silence another database may go on under its name."""
+DISPOSITION = ("acc", "rsn")
 DIALECTS = {"postgresql": postgresql, "sqlite": sqlite}
 
 
@@ -75,10 +77,9 @@ def put(session: Session, url: str, name: str, batch: Batch) -> Place | None:
     """
     engine.check_again(session, url, PLANT)
     station = _claim(session, name, batch.start.installation)
-    if station.verdict_id < batch.start.verdict_id or station.label_id < batch.start.label_id:
-        start = batch.start
-        known = min(station.verdict_id, start.verdict_id), min(station.label_id, start.label_id)
-        return Place(start.installation, *known, start.rewinds)
+    known = {key: min(getattr(station, key), taken) for key, taken in batch.start.cursors.items()}
+    if known != batch.start.cursors:
+        return replace(batch.start, **known)
     recipes = _put_recipes(session, station.id, batch.recipes)
     keys: list[Any] = [tuple(row[key] for key in IDENTITY) for row in batch.verdicts]
     identity = tuple_(PlantRegion.boot, PlantRegion.seq, PlantRegion.captured_at)
@@ -89,7 +90,9 @@ def put(session: Session, url: str, name: str, batch: Batch) -> Place | None:
     _upsert(session, PlantInspection, verdicts)
     _upsert(session, PlantRegion, [row | mine for row in batch.regions])
     _upsert(session, PlantLabel, [row | mine for row in batch.labels])
-    station.verdict_id, station.label_id = batch.end.verdict_id, batch.end.label_id
+    _put_dispositions(session, station.id, batch.dispositions)
+    for key, copied in batch.end.cursors.items():
+        setattr(station, key, copied)
     return None
 
 
@@ -98,7 +101,7 @@ def _claim(session: Session, name: str, installation: str) -> PlantStation:
     now: datetime = session.execute(select(func.now(type_=UtcDateTime()))).scalar_one()  # the clock of the plant
     station = session.scalar(select(PlantStation).where(PlantStation.name == name).with_for_update())
     if station is None:
-        station = PlantStation(name=name, installation=installation, verdict_id=0, label_id=0, seen_at=now)
+        station = PlantStation(name=name, installation=installation, seen_at=now)
         session.add(station)
         session.flush()
     if station.installation != installation:
@@ -108,7 +111,8 @@ def _claim(session: Session, name: str, installation: str) -> PlantStation:
                 f"another database fed {name} {silent.total_seconds():.0f} s ago; give each station a station.name of its own"
             )
         log.warning("the central database knows %s with another database; all rows of this one are copied", name)
-        station.installation, station.verdict_id, station.label_id = installation, 0, 0
+        station.installation = installation
+        station.verdict_id = station.label_id = station.disposition_no = 0
     station.seen_at = now
     return station
 
@@ -130,11 +134,31 @@ def _put_recipes(session: Session, station_id: int, recipes: dict[int, Row]) -> 
     return found
 
 
+def _put_dispositions(session: Session, station_id: int, rows: Sequence[Row]) -> None:
+    """What the PLC did, beside the verdicts; one that the plant has deleted stays deleted."""
+    if not rows:
+        return
+    table: Any = PlantInspection.__table__
+    verdict = [table.c.station_id == station_id, *(table.c[key] == bindparam(f"its_{key}") for key in IDENTITY)]
+    named = [{f"its_{key}" if key in IDENTITY else key: value for key, value in row.items()} for row in rows]
+    said: dict[str, Any] = {key: bindparam(key) for key in DISPOSITION}
+    session.connection().execute(update(table).where(*verdict).values(said), named)
+
+
 def _upsert(session: Session, table: type[PlantBase], rows: Sequence[Row]) -> None:
-    """Insert the rows, or replace those that are there by their primary key."""
+    """Insert the rows, or replace those that are there by their primary key.
+
+    What the PLC did is only replaced by what it did: a station that goes on from a backup may not know it any more.
+    """
     if not rows:
         return
     insert = DIALECTS[session.get_bind().dialect.name].insert(table.__table__)
     keys = [column.name for column in table.__table__.primary_key]
-    changed = {name: insert.excluded[name] for name in rows[0] if name not in keys}
+    changed = {
+        name: func.coalesce(insert.excluded[name], table.__table__.c[name])
+        if name in DISPOSITION
+        else insert.excluded[name]
+        for name in rows[0]
+        if name not in keys
+    }
     session.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed), list(rows))

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select, update
@@ -27,7 +28,7 @@ _VERDICT = (
     InspectionRow.boot, InspectionRow.seq, InspectionRow.captured_at, InspectionRow.trg, InspectionRow.camera,
     InspectionRow.frame_id, InspectionRow.part, InspectionRow.verdict, InspectionRow.err, InspectionRow.flg,
     InspectionRow.recipe_id, InspectionRow.score, InspectionRow.threshold, InspectionRow.roi, InspectionRow.latency_ms,
-    InspectionRow.detail,
+    InspectionRow.detail, InspectionRow.acc, InspectionRow.rsn,
 )  # fmt: skip
 _REGION = (
     RegionRow.position, RegionRow.x_px, RegionRow.y_px, RegionRow.width_px, RegionRow.height_px, RegionRow.area_px,
@@ -46,12 +47,21 @@ class Place:
     installation: str
     verdict_id: int
     label_id: int
+    disposition_no: int
     rewinds: int
+
+    @property
+    def cursors(self) -> dict[str, int]:
+        """What is copied up to where, by the names that it has in both databases."""
+        return {"verdict_id": self.verdict_id, "label_id": self.label_id, "disposition_no": self.disposition_no}
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows from `start` on, and the place behind them; `recipes` by the id that the verdicts name."""
+    """Rows from `start` on, and the place behind them; `recipes` by the id that the verdicts name.
+
+    `dispositions` are of verdicts that were copied before; a verdict of this batch has its own in its row.
+    """
 
     start: Place
     end: Place
@@ -59,11 +69,12 @@ class Batch:
     regions: tuple[Row, ...]
     recipes: dict[int, Row]
     labels: tuple[Row, ...]
+    dispositions: tuple[Row, ...]
     full: bool
 
     @property
     def is_empty(self) -> bool:
-        return not (self.verdicts or self.labels)
+        return not (self.verdicts or self.labels or self.dispositions)
 
 
 def begin(session: Session, station_id: int) -> None:
@@ -75,17 +86,34 @@ def begin(session: Session, station_id: int) -> None:
 def place_of(session: Session, station_id: int) -> Place | None:
     """Where the copy stands; None before `begin`."""
     row = session.get(CentralCopy, station_id)
-    return None if row is None else Place(row.installation, row.verdict_id, row.label_id, row.rewinds)
+    if row is None:
+        return None
+    return Place(row.installation, row.verdict_id, row.label_id, row.disposition_no, row.rewinds)
+
+
+def next_disposition(session: Session, station_id: int) -> int | None:
+    """The number of what the PLC has said just now; None before `begin`: the verdict will be copied with it."""
+    row = session.get(CentralCopy, station_id)
+    if row is None:
+        return None
+    row.dispositions += 1
+    return row.dispositions
 
 
 def next_batch(session: Session, station_id: int, place: Place, limit: int, now: datetime) -> Batch:
-    """At most `limit` verdicts behind the place; labels follow once all verdicts are there."""
+    """At most `limit` verdicts behind the place; labels follow once all verdicts are there.
+
+    Dispositions go along with them, at most twice as many, so that they catch up with the verdicts.
+    """
+    said = _next_dispositions(session, station_id, place, 2 * limit)  # first: what comes later is in the verdicts' rows
     mine = select(InspectionRow.id, *_VERDICT).where(InspectionRow.station_id == station_id)
     found = session.execute(mine.where(InspectionRow.id > place.verdict_id).order_by(InspectionRow.id).limit(limit))
     verdicts = [dict(row) for row in found.mappings()]
     ids = [row.pop("id") for row in verdicts]
     full = len(verdicts) == limit
     end = replace(place, verdict_id=ids[-1]) if ids else place
+    known = list(takewhile(lambda row: row["id"] <= end.verdict_id, said))
+    end = replace(end, disposition_no=known[-1]["disposition_no"]) if known else end
     labels: list[Row] = []
     if not full:
         labels, label_id = _next_labels(session, station_id, end, now)
@@ -97,23 +125,25 @@ def next_batch(session: Session, station_id: int, place: Place, limit: int, now:
         regions=_regions(session, ids),
         recipes=_recipes(session, {row["recipe_id"] for row in verdicts} - {None}),
         labels=tuple(_plain(row) for row in labels),
-        full=full,
+        dispositions=tuple(
+            {key: row[key] for key in (*IDENTITY, "acc", "rsn")} for row in known if row["id"] <= place.verdict_id
+        ),
+        full=full or len(known) == 2 * limit,
     )
 
 
 def advance(session: Session, station_id: int, batch: Batch) -> None:
     """The batch is in the central database; a place that was sent back meanwhile stays where it is."""
     here = (CentralCopy.station_id == station_id, CentralCopy.rewinds == batch.start.rewinds)
-    there = {"verdict_id": batch.end.verdict_id, "label_id": batch.end.label_id}
-    session.execute(update(CentralCopy).where(*here).values(there))
+    session.execute(update(CentralCopy).where(*here).values(batch.end.cursors))
 
 
-def go_back(session: Session, station_id: int, verdict_id: int, label_id: int | None = None) -> None:
-    """Copy again what lies behind these ids (None: labels stay); without `begin` there is nothing to do."""
+def go_back(session: Session, station_id: int, **cursors: int) -> None:
+    """Copy again what lies behind these (see `Place.cursors`), others stay; without `begin` there is nothing to do."""
     row = session.get(CentralCopy, station_id)
     if row is not None:
-        row.verdict_id = min(row.verdict_id, verdict_id)
-        row.label_id = row.label_id if label_id is None else min(row.label_id, label_id)
+        for key, value in cursors.items():
+            setattr(row, key, min(getattr(row, key), value))
         row.rewinds += 1
 
 
@@ -126,12 +156,14 @@ def rows_behind(session: Session, station_id: int, place: Place) -> tuple[int, d
 
 
 def is_copied(station_id: int) -> ColumnElement[bool]:
-    """Of a verdict: it and what people said of it are in the central database."""
+    """Of a verdict: it and what people and the PLC said of it are in the central database."""
     mine = CentralCopy.station_id == station_id
     verdict_id = func.coalesce(select(CentralCopy.verdict_id).where(mine).scalar_subquery(), 0)
     label_id = func.coalesce(select(CentralCopy.label_id).where(mine).scalar_subquery(), 0)
     labelled = select(Label.inspection_id).where(Label.id > label_id, Label.inspection_id.is_not(None))
-    return (InspectionRow.id + 0 <= verdict_id) & InspectionRow.id.not_in(labelled)
+    disposition_no = func.coalesce(select(CentralCopy.disposition_no).where(mine).scalar_subquery(), 0)
+    said = func.coalesce(InspectionRow.disposition_no, 0) <= disposition_no
+    return (InspectionRow.id + 0 <= verdict_id) & InspectionRow.id.not_in(labelled) & said
 
 
 def _regions(session: Session, ids: Sequence[int]) -> tuple[Row, ...]:
@@ -147,6 +179,14 @@ def _recipes(session: Session, ids: set[int]) -> dict[int, Row]:
     ).join(Product, Recipe.product_id == Product.id)  # fmt: skip
     found = [dict(row) for row in session.execute(query.where(Recipe.id.in_(ids))).mappings()]
     return {row.pop("id"): _plain(row | {"bank_sha256": row["bank_sha256"] or ""}) for row in found}
+
+
+def _next_dispositions(session: Session, station_id: int, place: Place, limit: int) -> list[Row]:
+    """What the PLC did, in the order in which it said so, of verdicts that are copied or not."""
+    query = select(InspectionRow.id, InspectionRow.disposition_no, *_KEY, InspectionRow.acc, InspectionRow.rsn)
+    query = query.where(InspectionRow.station_id == station_id, InspectionRow.disposition_no > place.disposition_no)
+    found = session.execute(query.order_by(InspectionRow.disposition_no).limit(limit))
+    return [dict(row) for row in found.mappings()]
 
 
 def _next_labels(session: Session, station_id: int, place: Place, now: datetime) -> tuple[list[Row], int]:

@@ -95,7 +95,7 @@ def replace_verdicts(session: Session, station_id: int, verdicts: Sequence[Verdi
     known = select(InspectionRow.id).where(mine, tuple_(InspectionRow.boot, InspectionRow.seq).in_(identities))
     if ids := list(session.scalars(known)):
         session.execute(delete(InspectionRow).where(InspectionRow.id.in_(ids)))
-        copying.go_back(session, station_id, min(ids) - 1)  # SQLite may give the same id to the new row
+        copying.go_back(session, station_id, verdict_id=min(ids) - 1)  # SQLite may give the same id to the new row
         told = tuple_(AbsenceRow.boot, AbsenceRow.seq).in_(identities)
         session.execute(delete(AbsenceRow).where(AbsenceRow.station_id == station_id, told))
     commit_verdicts(session, station_id, verdicts)
@@ -153,7 +153,9 @@ def set_dispositions(
         )
         row = session.scalar(query.options(defer(InspectionRow.detail)))
         if row is not None:
-            row.acc, row.rsn = one.acc, one.rsn
+            if (row.acc, row.rsn) != (one.acc, one.rsn):
+                row.acc, row.rsn = one.acc, one.rsn
+                row.disposition_no = copying.next_disposition(session, station_id)
             found[(one.boot, one.seq)] = _plain(row)
     return found
 

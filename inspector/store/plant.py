@@ -43,6 +43,7 @@ class PlantStation(PlantBase):
     installation: Mapped[str] = mapped_column(String(32))
     verdict_id: Mapped[int] = mapped_column(BigInteger, default=0)
     label_id: Mapped[int] = mapped_column(BigInteger, default=0)
+    disposition_no: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     seen_at: Mapped[datetime]
 
 
@@ -89,6 +90,8 @@ class PlantInspection(PlantBase):
     roi: Mapped[int]
     latency_ms: Mapped[float] = mapped_column(Float(53))
     detail: Mapped[dict[str, Any]]
+    acc: Mapped[int | None]  # what the PLC did: 1 let it pass, 0 did not; None: it has not said
+    rsn: Mapped[int | None]  # its reason, numbered by the contract
     copied_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

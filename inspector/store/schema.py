@@ -260,6 +260,13 @@ class InspectionRow(Base):
             sqlite_where=text("image_path IS NOT NULL"),
             postgresql_where=text("image_path IS NOT NULL"),
         ),
+        Index(
+            "ix_inspections_dispositions",
+            "station_id",
+            "disposition_no",
+            sqlite_where=text("disposition_no IS NOT NULL"),
+            postgresql_where=text("disposition_no IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
@@ -284,6 +291,7 @@ class InspectionRow(Base):
     map_path: Mapped[str | None] = mapped_column(Text)
     acc: Mapped[int | None]  # what the PLC did: 1 let it pass, 0 did not; None: it has not said
     rsn: Mapped[int | None]  # its reason, numbered by the contract
+    disposition_no: Mapped[int | None] = mapped_column(BigInteger)  # in the order in which the PLC said it
     regions: Mapped[list["RegionRow"]] = relationship(
         back_populates="inspection", order_by="RegionRow.position", cascade="all, delete-orphan"
     )
@@ -353,7 +361,8 @@ class OutboxRow(Base):
 class CentralCopy(Base):
     """How far a station's rows have been copied to the plant's central database, by their ids here.
 
-    `installation` names this database there. `rewinds` counts how often the copy was sent back.
+    `installation` names this database there. `rewinds` counts how often the copy was sent back. What the PLC did may come
+    after its verdict was copied: it is numbered (`dispositions`: so far), and copied up to `disposition_no`.
     """
 
     __tablename__ = "central_copies"
@@ -362,6 +371,8 @@ class CentralCopy(Base):
     installation: Mapped[str] = mapped_column(String(32))
     verdict_id: Mapped[int] = mapped_column(BigInteger, default=0)
     label_id: Mapped[int] = mapped_column(BigInteger, default=0)
+    disposition_no: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    dispositions: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     rewinds: Mapped[int] = mapped_column(default=0)
 
 

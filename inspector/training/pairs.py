@@ -94,7 +94,7 @@ def folder_source(root: Path, licence: str | None, seed: int) -> Source:
             )
         reference = pool[int(np.random.default_rng([seed, number]).integers(len(pool)))]
         image = read_image(picture.path)
-        mask = read_mask(picture.masks, (image.shape[0], image.shape[1]), side_px)
+        mask = read_mask(picture.masks, (image.shape[0], image.shape[1]), (side_px, side_px))
         return Pair(image, mask, read_image(reference))
 
     return Source(

@@ -22,7 +22,7 @@ from inspector.detection.encoder import Encoder, load_encoder, write_random_chec
 from inspector.detection.towers import Tokens
 from inspector.evaluation.datasets import read_categories
 from inspector.evaluation.results import MEAN, summarise
-from inspector.evaluation.runner import evaluate_category
+from inspector.evaluation.runner import Plan, evaluate_category
 
 FOURIER_WIDTH = 512
 KERNEL_WIDTH = 10.0
@@ -104,7 +104,7 @@ def main(
                     task = progress.add_task(f"{root.name}, {name}", total=None)
                     found = []
                     for category in categories:
-                        found += evaluate_category(encoder, category, counts, chosen, lambda *_: None).results
+                        found += evaluate_category(encoder, category, Plan(counts, chosen), lambda *_: None).results
                     progress.remove_task(task)
                     kept[f"{root.name}/{name}"] = summary = summarise(found)
                     rows = [

@@ -81,7 +81,9 @@ def from_folder(name: str, root: Path) -> Product:
         if picture.is_bad:
             image = read_image(picture.path)
             masks = picture.masks
-            area = float(read_mask(masks, (image.shape[0], image.shape[1]), SIDE_PX).mean()) if masks else None
+            area = (
+                float(read_mask(masks, (image.shape[0], image.shape[1]), (SIDE_PX, SIDE_PX)).mean()) if masks else None
+            )
             bad.append(Bad(image, picture.kind, area))
     return Product(name, name, [read_image(path) for path in dict.fromkeys(good)], bad)
 

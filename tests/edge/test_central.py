@@ -58,6 +58,20 @@ class Station:
         records = [record(seq) for seq in range(first, self.seq + 1)]
         self.writer.call(lambda session: journal.commit_verdicts(session, self.id, records))
 
+    def decide(self, *seqs: int) -> None:
+        """The PLC says that it let these parts pass."""
+        said = [journal.PlcDecision(1, seq, 1, 1) for seq in seqs]
+        self.writer.call(lambda session: journal.set_dispositions(session, self.id, said))
+
+    def passed(self, url: str) -> list[int]:
+        """`seq` of the parts that have passed as the central database knows it, in the order of the line."""
+        store = Store(url)
+        with store.read() as session:
+            query = select(PlantInspection.seq).where(PlantInspection.acc == 1)
+            found = list(session.scalars(query.order_by(PlantInspection.captured_at)))
+        store.close()
+        return found
+
     def in_plant(self, url: str) -> list[int]:
         """`seq` of what the central database has, in the order of the line."""
         store = Store(url)
@@ -149,6 +163,30 @@ def test_an_outage_is_caught_up_in_order_and_nothing_is_lost_or_doubled(
         seen.append(station.in_plant(plant))
     station.wait_copied(plant)
     assert all(rows == list(range(1, len(rows) + 1)) for rows in seen), "the plant has no gaps at any time"
+    assert station.alarm() == ""
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_what_the_plc_does_in_an_outage_is_caught_up_without_loss(
+    station: Station, plant: str, postgres: TestPostgres, how: str
+) -> None:
+    station.put(20)
+    station.decide(*range(1, 18))
+    station.copy.start()
+    station.wait_copied(plant)
+    postgres.stop() if how == "stopped" else postgres.kill()
+    station.decide(18, 20)  # their verdicts are in the plant already
+    for seq in range(21, 81):
+        station.put(1)
+        station.decide(seq)
+    wait_until(lambda: station.numbers["central_problem"], PATIENCE_S)
+    postgres.start()
+    station.wait_copied(plant)
+    wait_until(lambda: 20 in station.passed(plant), PATIENCE_S)
+    assert station.passed(plant) == [seq for seq in range(1, 81) if seq != 19]
+    station.decide(19)
+    wait_until(lambda: station.passed(plant) == list(range(1, 81)), PATIENCE_S)
+    assert station.in_plant(plant) == list(range(1, 81))
     assert station.alarm() == ""
 
 
@@ -279,9 +317,9 @@ def test_a_schema_that_is_not_ours_is_an_alarm_at_once_and_goes_by_itself(
     assert "is behind" in station.alarm()
     assert station.in_plant(plant) == []
     set_version(
-        "insert into plant_version values ('0001')"
+        "insert into plant_version values ('0002')"
         if state == "empty"
-        else "update plant_version set version_num='0001'"
+        else "update plant_version set version_num='0002'"
     )
     station.wait_copied(plant)
     assert station.alarm() == ""

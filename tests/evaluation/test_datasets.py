@@ -96,11 +96,11 @@ def test_masks_are_united_and_brought_to_the_models_size(tmp_path: Path) -> None
     left[:, :8], right[:, -8:] = 255, 1
     sets.write(tmp_path / "l.png", left)
     sets.write(tmp_path / "r.png", right)
-    mask = read_mask((tmp_path / "l.png", tmp_path / "r.png"), (400, 800), 20)
+    mask = read_mask((tmp_path / "l.png", tmp_path / "r.png"), (400, 800), (20, 20))
     assert mask.sum(axis=1).tolist() == [4] * 20
-    assert read_mask((), (400, 800), 20).sum() == 0
+    assert read_mask((), (400, 800), (20, 20)).sum() == 0
     with pytest.raises(UsageError, match=r"has 80×40 px, its picture 800×300 px"):
-        read_mask((tmp_path / "l.png",), (300, 800), 20)
+        read_mask((tmp_path / "l.png",), (300, 800), (20, 20))
     (tmp_path / "x.png").write_text("no")
     with pytest.raises(UsageError, match="cannot be read"):
-        read_mask((tmp_path / "x.png",), (300, 800), 20)
+        read_mask((tmp_path / "x.png",), (300, 800), (20, 20))

@@ -13,7 +13,7 @@ from inspector.errors import UsageError
 from inspector.evaluation import results
 from inspector.evaluation.datasets import Category, read_categories
 from inspector.evaluation.report import keep_cases, write_report
-from inspector.evaluation.runner import Evaluated, chosen_references, evaluate_category, steps
+from inspector.evaluation.runner import Evaluated, Plan, chosen_references, evaluate_category, steps
 from inspector.images import read_image
 from tests.detection.conftest import resnet, resnet_files
 from tests.evaluation import sets
@@ -31,7 +31,7 @@ def category(tmp_path: Path) -> Category:
 
 
 def run(encoder: Encoder, category: Category) -> Evaluated:
-    return evaluate_category(encoder, category, [1, 2], [0, 1], lambda _steps, _what: None)
+    return evaluate_category(encoder, category, Plan([1, 2], [0, 1]), lambda _steps, _what: None)
 
 
 def test_the_scores_are_those_of_the_detector(resnet: Encoder, category: Category) -> None:
@@ -67,8 +67,8 @@ def test_the_same_seed_gives_the_same_result_and_more_shots_keep_the_fewer(resne
 
 def test_all_steps_are_told(resnet: Encoder, category: Category) -> None:
     told: list[int] = []
-    evaluate_category(resnet, category, [1, 2], [0], lambda step, _what: told.append(step))
-    assert sum(told) == steps(category, [1, 2], [0])
+    evaluate_category(resnet, category, Plan([1, 2], [0]), lambda step, _what: told.append(step))
+    assert sum(told) == steps(category, Plan([1, 2], [0]))
 
 
 def test_a_picture_that_cannot_be_read_is_none_and_is_named(resnet: Encoder, category: Category) -> None:

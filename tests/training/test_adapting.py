@@ -17,7 +17,7 @@ from inspector.detection.adapters import read_manifest
 from inspector.detection.encoder import Encoder, load_encoder
 from inspector.errors import UsageError
 from inspector.evaluation.datasets import read_categories
-from inspector.evaluation.runner import evaluate_category
+from inspector.evaluation.runner import Plan, evaluate_category
 from inspector.training.adapting import Cache, Settings, Training
 from inspector.training.draw import write_product
 from inspector.training.pairs import drawn_source, folder_source, licence_of, warning_of
@@ -170,7 +170,7 @@ def test_adapters_learn_from_drawn_pairs_and_lose_nothing_on_held_out_products(t
         encoder = load_encoder(EncoderConfig(adapters=adapters))
         rows = []
         for category in read_categories(tmp_path / "held"):
-            rows += evaluate_category(encoder, category, [1, 4], [0], lambda _step, _what: None).results
+            rows += evaluate_category(encoder, category, Plan([1, 4], [0]), lambda _step, _what: None).results
         for metric, values in found.items():
             values.append(sum(row[metric] for row in rows) / len(rows))
     for metric, (plain, adapted) in found.items():
