@@ -10,16 +10,14 @@ from math import isfinite
 
 from edge.parts import Part
 from edge.state import ActiveRecipe
-from inspector.contract.codes import MISPLACED, ErrorCode, Flag
+from inspector.contract.codes import ErrorCode, Flag
 from inspector.contract.messages import Detail, DetailRegion, Result, scale_score, split_utc
-from inspector.drift import Looks
+from inspector.contract.refusals import refusal
 from inspector.store.journal import VerdictRecord
-from inspector.types import Fit, Inspection, Placement, Region, Verdict
+from inspector.types import Inspection, Placement, Region, Verdict
 
 REASON_LENGTH = 200
 NO_FLAG = Flag(0)
-BLIND = {"dark": ErrorCode.TOO_DARK, "saturated": ErrorCode.SATURATED, "blurred": ErrorCode.BLURRED}
-"""Code of each reason for which `Looks.refusal` refuses a picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +164,7 @@ def judge(part: Part, inspection: Inspection | None, active: ActiveRecipe, *, no
         return Answer(part, Verdict.NONE, ErrorCode.INTERNAL, "the detector failed on this picture", active=active)
     scored = Answer(part, inspection.verdict, ErrorCode.NONE, active=active, inspection=inspection)
     looks = active.detector.looks
-    err, reason = _unseen(part, inspection, looks)
+    err, reason = refusal(part.measures, inspection.placement, looks)
     if err is not ErrorCode.NONE:
         return replace(scored, verdict=Verdict.NONE, err=err, reason=reason)
     finite = isfinite(inspection.score) and isfinite(inspection.threshold)
@@ -178,17 +176,6 @@ def judge(part: Part, inspection: Inspection | None, active: ActiveRecipe, *, no
     if inspection.verdict is Verdict.NG and inspection.novelty > looks.wrong_novelty:
         return replace(scored, err=ErrorCode.WRONG_PRODUCT, reason="the part looks like none of the references")
     return scored
-
-
-def _unseen(part: Part, inspection: Inspection, looks: Looks) -> tuple[ErrorCode, str]:
-    """Why nothing can be said of a picture: too little to see in it, or no part where it may lie."""
-    blind = "" if part.measures is None else looks.refusal(part.measures)
-    if blind:
-        return BLIND[blind], f"nothing can be seen: the picture is {blind}, unlike all references"
-    place = inspection.placement
-    if place is not None and place.fit is not Fit.FOUND:
-        return MISPLACED[place.fit], place.reason
-    return ErrorCode.NONE, ""
 
 
 def held(answer: Answer, hold: ErrorCode) -> Answer:

@@ -79,7 +79,8 @@ def evaluate(
 
     References are drawn from the good training pictures (by name, shuffled by the seed), the threshold is what the
     product would have used with only these. Same arguments give the same numbers. --align and --tiles are those of
-    `inspector product add`: a part that is not found where it may lie (301, 303) counts as rejected.
+    `inspector product add`. A picture that the line would refuse (nothing can be seen, or no part where it may lie) counts
+    as rejected.
 
     Exit codes: 0 done, 2 the data set or an option is wrong, 3 encoder, 130 stopped (the same command goes on).
 
@@ -115,8 +116,7 @@ def evaluate(
         results.save(json_file, settings, done)  # what cannot be written is said before the work begins
     done = _run(encoder, _Work(categories, plan, settings, json_file, report), done)
     _show(results.summarise(done), encoder.name)
-    if plan.align is not None:
-        _show_not_found(done)
+    _show_refused(done)
     if report is not None:
         from inspector.evaluation.report import write_report
 
@@ -203,12 +203,12 @@ def _show(summary: list[dict[str, Any]], encoder: str) -> None:
     (console if console.width >= WIDTH else Console(width=WIDTH)).print(table)
 
 
-def _show_not_found(found: list[dict[str, Any]]) -> None:
-    """How many parts alignment did not find where they may lie, over all banks."""
-    codes = Counter(entry["err"] for result in found for entry in result["not_found"])
+def _show_refused(found: list[dict[str, Any]]) -> None:
+    """How many pictures the line would refuse, over all banks."""
+    codes = Counter(entry["err"] for result in found for entry in result["refused"])
     total = sum(result["good"] + result["bad"] for result in found)
-    words = "no part was out of its place or not found"
+    words = "the line would refuse none of these pictures"
     if codes:
         by_code = ", ".join(f"{err}: {count}" for err, count in sorted(codes.items()))
-        words = f"not found where they may lie: {codes.total()} of {total} parts ({by_code}); they count as rejected"
+        words = f"refused, as on the line: {codes.total()} of {total} pictures ({by_code}); they count as rejected"
     Console().print(words, highlight=False, soft_wrap=True)

@@ -1,11 +1,9 @@
-"""The numbers of the contract: errors, answers, station states, modes and flags. May import `inspector.types`.
+"""The numbers of the contract: errors, answers, station states, modes and flags. Imports nothing.
 
 The values are those of `docs/plc-contract.md` and never change their meaning; the names follow its words.
 """
 
 from enum import IntEnum, IntFlag
-
-from inspector.types import Fit
 
 
 class ErrorCode(IntEnum):
@@ -42,10 +40,6 @@ class ErrorCode(IntEnum):
     CENTRAL_BEHIND = 804
     INTERNAL = 900
     CONFIGURATION = 901
-
-
-MISPLACED = {Fit.NOT_FOUND: ErrorCode.PART_NOT_FOUND, Fit.AWAY: ErrorCode.CAMERA_MOVED}
-"""Code of a part that is not where it may lie."""
 
 
 class AckCode(IntEnum):

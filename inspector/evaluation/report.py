@@ -31,9 +31,10 @@ HEADINGS = {
     "escape_rate": "escapes",
     "tnr_at_zero_escapes": "true normals at zero escapes",
 }
-NOT_FOUND = (
-    " A part that is not found (301), or not where it may lie (303), is rejected whatever the threshold: a good one is a "
-    "false reject, a bad one no escape. It ranks above every score; its pixels do not count."
+REFUSED = (
+    " A picture in which nothing can be seen (201 to 203), and a part that is not found (301) or not where it may lie "
+    "(303), is rejected whatever the threshold: a good one is a false reject, a bad one no escape. It ranks above every "
+    "score; its pixels do not count."
 )
 COLOURS = ("#1f5fae", "#c2410c", "#15803d", "#7e22ce", "#0e7490", "#a16207")
 BINS = 30
@@ -68,7 +69,7 @@ def write_report(folder: Path, settings: dict[str, Any], results: Sequence[dict[
         "</div><p>Mean ± standard deviation over seeds. F1max is an oracle, never a threshold to deploy. False rejects and "
         "escapes are those at the threshold that the product would have used with only these references. Masks are "
         "compared at the model's input size, or that of its tiles; AUPRO is integrated up to a false positive rate of "
-        f"0.3.{NOT_FOUND if settings.get('align') else ''}</p>",
+        f"0.3.{REFUSED}</p>",
     ]
     for category in dict.fromkeys(result["category"] for result in results):
         body.append(_category(folder, category, [r for r in results if r["category"] == category]))
@@ -127,19 +128,19 @@ def _category(folder: Path, name: str, results: Sequence[dict[str, Any]]) -> str
             "</figcaption></figure>"
         )
     parts.append("</div>")
-    parts.append(_not_found([result for result in results if result.get("not_found")]))
+    parts.append(_refused([result for result in results if result.get("refused")]))
     for result in first:
         parts.append(_cases(folder / CASES / name, result))
     return "".join(parts)
 
 
-def _not_found(results: Sequence[dict[str, Any]]) -> str:
-    """The parts that alignment did not find where they may lie, of every choice of references that has any."""
+def _refused(results: Sequence[dict[str, Any]]) -> str:
+    """The pictures that the line would refuse, of every choice of references that has any."""
     if not results:
         return ""
     rows = []
     for result in results:
-        lost = result["not_found"]
+        lost = result["refused"]
         good = sum(entry["kind"] == "good" for entry in lost)
         told = "".join(
             f"<li>{escape(entry['picture'])}: {entry['err']}, {escape(entry['reason'])}</li>" for entry in lost
@@ -150,7 +151,7 @@ def _not_found(results: Sequence[dict[str, Any]]) -> str:
             f'<tr><td colspan="3"><details><summary>which, and why</summary><ul>{told}</ul></details></td></tr>'
         )
     return (
-        "<h3>Parts that were not found where they may lie, all of them rejected</h3>"
+        "<h3>Pictures that the line refuses, all of them rejected</h3>"
         f"<table><tr><th>bank</th><th>good</th><th>bad</th></tr>{''.join(rows)}</table>"
     )
 

@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from inspector.contract.codes import MISPLACED
+from inspector.contract.codes import ErrorCode
+from inspector.contract.refusals import refusal
 from inspector.detection.detector import Detector
 from inspector.detection.encoder import Encoder
+from inspector.drift import Measures
 from inspector.errors import CalibrationError, ImageError, UsageError
 from inspector.evaluation.datasets import Category, TestPicture, read_mask
 from inspector.evaluation.metrics import Floats, PixelCounts, Ranking
 from inspector.images import read_image
-from inspector.types import Align, Fit, ImageArray, Inspection, MapArray, Tiles, Verdict
+from inspector.types import Align, ImageArray, Inspection, MapArray, Tiles, Verdict
 
 BATCH = 8
 MOST_CASES = 4
@@ -67,7 +69,8 @@ class Run:
         if picture.path in self.references:
             return
         score = nan if inspection is None else inspection.score
-        verdict = Verdict.NONE if inspection is None else inspection.verdict
+        refused = _refused(image, inspection, self.detector)
+        verdict = Verdict.NONE if inspection is None or refused else inspection.verdict
         self.pictures.append(
             {
                 "picture": f"{picture.path.parent.name}/{picture.path.name}",
@@ -75,9 +78,9 @@ class Run:
                 "score": score if isfinite(score) else None,
                 "verdict": verdict.name,
             }
-            | _misplaced(inspection)
+            | refused
         )
-        if image is None or inspection is None or not isfinite(score):
+        if image is None or inspection is None or refused or not isfinite(score):
             return
         if picture.masks or not picture.is_bad:
             found = inspection.anomaly_map
@@ -204,16 +207,16 @@ def _inspected(detectors: Sequence[Detector], images: Sequence[ImageArray]) -> l
     return [list(detector.judge(tokens, sizes)) for detector in detectors]
 
 
-def _misplaced(inspection: Inspection | None) -> dict[str, Any]:
-    """For the entry of a part that was not found where it may lie: the code that the PLC would get, and why."""
-    place = None if inspection is None else inspection.placement
-    if place is None or place.fit is Fit.FOUND:
+def _refused(image: ImageArray | None, inspection: Inspection | None, detector: Detector) -> dict[str, Any]:
+    """For the entry of a picture that the line would refuse: the code that the PLC would get, and why."""
+    if image is None or inspection is None:
         return {}
-    return {"err": int(MISPLACED[place.fit]), "reason": place.reason}
+    err, reason = refusal(Measures.of(image), inspection.placement, detector.looks)
+    return {} if err is ErrorCode.NONE else {"err": int(err), "reason": reason}
 
 
 def _ranked(entries: Sequence[dict[str, Any]]) -> Floats:
-    """Scores as they rank: a part that was not found is rejected whatever the threshold. Unreadable pictures have none."""
+    """Scores as they rank: what is refused is rejected whatever the threshold. Unreadable pictures have none."""
     scores = [inf if "err" in entry else entry["score"] for entry in entries]
     return np.array([score for score in scores if score is not None], np.float64)
 
@@ -247,7 +250,7 @@ def _result(category: Category, run: Run) -> dict[str, Any]:
         "good": len(good),
         "bad": len(bad),
         "unscored": [entry["picture"] for entry in run.pictures if entry["score"] is None and "err" not in entry],
-        "not_found": [entry for entry in run.pictures if "err" in entry],
+        "refused": [entry for entry in run.pictures if "err" in entry],
         "kinds_without_masks": missing,
         "references": [path.name for path in run.references],
         "roc": ranking.curve(),

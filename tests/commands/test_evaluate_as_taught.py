@@ -13,8 +13,11 @@ from typer.testing import CliRunner, Result
 from inspector import simulation
 from inspector.cli import app
 from inspector.config import EncoderConfig, load_config
+from inspector.contract.codes import ErrorCode
+from inspector.contract.refusals import refusal
 from inspector.detection.detector import Detector
 from inspector.detection.encoder import load_encoder
+from inspector.drift import Measures
 from inspector.errors import CalibrationError, UsageError
 from inspector.images import read_image
 from inspector.recipes import load_detector
@@ -34,6 +37,11 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(one) for one in arguments], terminal_width=200)
 
 
+def belt(like: ImageArray) -> ImageArray:
+    """An empty belt that is in focus: its structure can be seen."""
+    return np.random.default_rng(0).integers(60, 120, like.shape, np.uint8)
+
+
 @pytest.fixture(scope="module")
 def flange(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two pictures to draw from; to test two good parts near their place, one too far off, an empty belt, and a defect."""
@@ -41,7 +49,7 @@ def flange(tmp_path_factory: pytest.TempPathFactory) -> Path:
     drawn = simulation.draw_references("flange", 5)
     for number, image in enumerate(drawn[:2]):
         write(root / "train" / "good" / f"{number}.png", image)
-    good = [moved(drawn[2], NEAR, 3.0), drawn[3], moved(drawn[4], FAR, 0.0), np.full_like(drawn[0], 90)]
+    good = [moved(drawn[2], NEAR, 3.0), drawn[3], moved(drawn[4], FAR, 0.0), belt(drawn[0])]
     for name, image in zip(("near", "still", "far", "belt"), good, strict=True):
         write(root / "test" / "good" / f"{name}.png", image)
     defect, mask = next(
@@ -106,17 +114,19 @@ def test_each_score_is_that_of_the_product_that_was_taught_so(
     )
     assert result["threshold"] == product.threshold
     for told in result["pictures"]:
-        (wanted,) = product.inspect([read_image(flange / "test" / told["picture"])])
-        assert told["verdict"] == wanted.verdict.name
+        image = read_image(flange / "test" / told["picture"])
+        (wanted,) = product.inspect([image])
+        err, reason = refusal(Measures.of(image), wanted.placement, product.looks)
+        assert told["verdict"] == ("NONE" if err else wanted.verdict.name)
         assert told["score"] == (pytest.approx(wanted.score, rel=1e-5) if np.isfinite(wanted.score) else None)
-        assert told.get("reason", "") == ("" if wanted.placement is None else wanted.placement.reason)
+        assert (told.get("err", 0), told.get("reason", "")) == (err, reason)
     assert result["pixel_auroc"] > 0.5
 
 
 def test_parts_that_are_not_found_are_rejected_and_told(flange: Path, config: Path, tmp_path: Path) -> None:
     result = evaluated(flange, config, *ALIGN, "--report", tmp_path / "report")
 
-    lost = {entry["picture"]: entry for entry in result["not_found"]}
+    lost = {entry["picture"]: entry for entry in result["refused"]}
     assert {picture: entry["err"] for picture, entry in lost.items()} == {"good/far.png": 303, "good/belt.png": 301}
     assert lost["good/far.png"]["reason"].endswith("; 10 % and 10° are allowed")
     assert result["unscored"] == []
@@ -127,16 +137,28 @@ def test_parts_that_are_not_found_are_rejected_and_told(flange: Path, config: Pa
         "the defect ranks above the two good parts that were found, below the two that were not"
     )
     assert result["tnr_at_zero_escapes"] == 0.5
-    assert "not found where they may lie: 2 of 5 parts (301: 1, 303: 1); they count as rejected" in result["printed"]
+    assert "refused, as on the line: 2 of 5 pictures (301: 1, 303: 1); they count as rejected" in result["printed"]
     html = (tmp_path / "report" / "report.html").read_text()
     assert "parts are aligned: 10 % off, 10° at most" in html
     assert "<td>2 of 4</td><td>0 of 1</td>" in html
     assert f"good/far.png: 303, {lost['good/far.png']['reason']}" in html
 
 
+def test_a_picture_in_which_nothing_can_be_seen_is_refused_as_on_the_line(
+    flange: Path, config: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "flange"
+    shutil.copytree(flange, place)
+    write(place / "test" / "good" / "dark.png", np.full((120, 160, 3), 2, np.uint8))
+    result = evaluated(place, config)
+    (dark,) = [entry for entry in result["refused"] if entry["picture"] == "good/dark.png"]
+    assert (dark["err"], dark["verdict"]) == (ErrorCode.TOO_DARK, "NONE")
+    assert "the picture is dark, unlike all references" in dark["reason"]
+
+
 def test_a_part_far_off_that_may_lie_so_is_scored(flange: Path, config: Path) -> None:
     result = evaluated(flange, config, "--align", "--max-shift", "0.2")
-    assert [entry["picture"] for entry in result["not_found"]] == ["good/belt.png"]
+    assert [entry["picture"] for entry in result["refused"]] == ["good/belt.png"]
 
 
 def test_results_of_other_options_are_not_gone_on_from(flange: Path, config: Path, tmp_path: Path) -> None:
