@@ -57,14 +57,14 @@ def mutual(scores: Sequence[float], maps: Maps, gaps: Maps) -> tuple[Mutual, ...
         return ()
     usual = float(np.median(np.quantile(maps.reshape(len(maps), -1), HIGH_QUANTILE, axis=1)))
     cells = _cells(maps)
-    rows = zip(scores, maps, _top(cells), contrasts(cells), _top(_excess(_cells(gaps))), strict=True)
+    rows = zip(scores, maps, _top(cells), _contrasts(cells), _top(_excess(_cells(gaps))), strict=True)
     return tuple(
         Mutual(float(score), float((one > usual).mean()), float(level), float(contrast), float(gap))
         for score, one, level, contrast, gap in rows
     )
 
 
-def contrasts(cells: Maps) -> Levels:
+def _contrasts(cells: Maps) -> Levels:
     """Highest level of each map `[K, CELLS, CELLS]` above what the others let expect, less its own background: `[K]`."""
     excess = _excess(cells)
     background = np.quantile(excess.reshape(len(excess), -1), BACKGROUND_QUANTILE, axis=1)
