@@ -37,8 +37,8 @@ NEAR_LEVEL = 1.2
 MIN_FOR_OTHERS = 3
 """From so many pictures on there is a usual one to compare with."""
 MIN_MUTUAL = 6
-OUTLIER_STRENGTH = 2.1
-"""Names 5 % of the good pictures that lie beside a defective one; higher misses more defects: README, "References"."""
+OUTLIER_STRENGTH = 1.7
+"""Names 4 % of the good pictures that lie beside a defective one; higher misses more defects: README, "References"."""
 WRONG_PRODUCT_SIGMAS = 4.0
 WRONG_PRODUCT_COVERAGE = 0.3
 """A picture of another product differs in most places, a defect in a few."""
@@ -119,7 +119,7 @@ def check_scores(mutual: Sequence[Mutual]) -> list[Finding]:
             reason = f"differs from the others in {100 * one.coverage:.0f} % of the picture: is it another product?"
             found.append(Finding(index, Kind.WRONG_PRODUCT, reason, round(sigmas, 2)))
         elif strength > OUTLIER_STRENGTH:
-            reason = "one place is unlike all others: it may show a defect, or a position that no other shows"
+            reason = "shows something, or lacks something, unlike all others: it may be a defect, or a new position"
             found.append(Finding(index, Kind.OUTLIER, reason, round(strength, 2)))
     return found
 

@@ -81,12 +81,14 @@ def test_pictures_of_one_moment_have_too_little_variation() -> None:
 
 
 def test_a_reference_far_from_the_others_is_an_outlier_and_one_that_differs_everywhere_another_product() -> None:
-    usual = [Mutual(1.0 + 0.02 * place, 0.01, 0.3 + 0.01 * place) for place in range(7)]
+    usual = [Mutual(1.0 + 0.02 * place, 0.01, *[0.3 + 0.01 * place] * 3) for place in range(7)]
     assert check_scores(usual) == []
-    assert kinds(check_scores([*usual, Mutual(1.1, 0.02, 0.6)])) == [(7, "outlier")]  # one place, a usual score
-    assert kinds(check_scores([*usual, Mutual(2.6, 0.8, 0.3)])) == [(7, "wrong_product")]
-    assert kinds(check_scores([*usual, Mutual(2.6, 0.1, 0.3)])) == []
-    assert check_scores([Mutual(1.0, 0.0, 0.3), Mutual(9.0, 0.9, 0.9)]) == []  # too few to say which one is odd
+    one_place = Mutual(1.1, 0.02, 0.4, 0.6, 0.3)  # and a usual score
+    assert kinds(check_scores([*usual, one_place])) == [(7, "outlier")]
+    assert kinds(check_scores([*usual, Mutual(2.6, 0.8, 0.3, 0.3, 0.3)])) == [(7, "wrong_product")]
+    assert kinds(check_scores([*usual, Mutual(2.6, 0.1, 0.3, 0.3, 0.3)])) == []
+    few = [Mutual(1.0, 0.0, 0.3, 0.3, 0.3), Mutual(9.0, 0.9, 0.9, 0.9, 0.9)]
+    assert check_scores(few) == []  # too few to say which one is odd
 
 
 def test_a_finding_is_stored_without_its_place() -> None:

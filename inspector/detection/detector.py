@@ -49,6 +49,8 @@ VARIATIONS = 8
 SINGLE_STRENGTH = 3.0
 """A single reference is varied more: another part differs from it by more than its own picture would."""
 VARIED = "a mild variation of a reference"
+GAP_OTHERS = 16
+"""So many other references tell what a reference lacks; more would cost time with the square of their number."""
 FEW_REFERENCES = 3
 """Below this many references, leave-one-out alone says nothing about spread; mild variations join it."""
 
@@ -110,8 +112,10 @@ class Detector:
             say(0.3, "learning from what was marked")
             bank = replace(bank, lessons=_lessons(encoder, bank, taught, images))
         seen = _leave_one_out(encoder, bank, say) if len(images) > 1 else []
+        say(0.8, "comparing the references with each other")
+        among = _mutual(encoder, bank, seen)
         if len(images) < FEW_REFERENCES:
-            say(0.8, "scoring mild variations of the references")
+            say(0.9, "scoring mild variations of the references")
             seen += _scored_variations(encoder, bank, images)
         layout = Layout.of(rois, encoder.canvas.size_hw, encoder.device)
         if layout is None:
@@ -128,7 +132,7 @@ class Detector:
         golden = detector._golden(images[0])
         say(1.0, "calibrated")
         built = cls(plain, replace(detector.bank, golden=golden))
-        built.mutual = _mutual(seen[: len(images)] if len(images) > 1 else [])
+        built.mutual = among
         return built
 
     @property
@@ -368,7 +372,7 @@ def _leave_one_out(encoder: Encoder, bank: ResidualBank, say: Progress) -> list[
         say(0.3 + 0.5 * index / count, f"leaving out reference {index + 1} of {count}")
         rest = bank.without(index)
         references, places = _prepared(encoder, rest), bank.places[index : index + 1]
-        seen.append(_score(encoder, rest, references, _tokens_of(bank, index), places))
+        seen.append(_score(encoder, rest, references, _tokens_of(bank, [index]), places))
     return seen
 
 
@@ -381,7 +385,7 @@ def _lessons(
     """
     with torch.inference_mode():
         if len(images) > 1:
-            rests = [(bank.without(index), _tokens_of(bank, index)) for index in range(len(images))]
+            rests = [(bank.without(index), _tokens_of(bank, [index])) for index in range(len(images))]
         else:
             copies, _ = _views(bank, variations(images[0], VARIATIONS, 0, SINGLE_STRENGTH), VARIED)
             rests = [(bank, encoder.encode(copies))]
@@ -412,23 +416,43 @@ def _views(bank: ResidualBank, images: Sequence[ImageArray], name: str) -> tuple
 
 def mutual_of(encoder: Encoder, bank: ResidualBank) -> tuple[Mutual, ...]:
     """How the references of a bank, calibrated or not, score against each other; nothing for a single one."""
-    return _mutual(_leave_one_out(encoder, bank, lambda *_: None) if len(bank.references) > 1 else [])
+    seen = _leave_one_out(encoder, bank, lambda *_: None) if len(bank.references) > 1 else []
+    return _mutual(encoder, bank, seen)
 
 
-def _mutual(seen: Sequence[scoring.Scores]) -> tuple[Mutual, ...]:
+def _mutual(encoder: Encoder, bank: ResidualBank, seen: Sequence[scoring.Scores]) -> tuple[Mutual, ...]:
+    """Of what each reference scored against all others, if there are others."""
     if not seen:
         return ()
     maps = torch.cat([scores.maps for scores in seen]).float().cpu().numpy()  # [K, S, S]
-    return mutual([float(scores.image[0]) for scores in seen], maps)
+    gaps = np.stack([_gap(encoder, bank, index) for index in range(len(seen))])
+    return mutual([float(scores.image[0]) for scores in seen], maps, gaps)
 
 
-def _tokens_of(bank: ResidualBank, index: int) -> Tokens:
-    """Tokens of one reference as a batch of one."""
-    one = slice(index, index + 1)
-    taps = tuple(tap[one] for tap in bank.taps)
+def _gap(encoder: Encoder, bank: ResidualBank, index: int) -> MapArray:
+    """Where the other references show what reference `index` shows nowhere: `[S, S]`, median of their maps against it.
+
+    Of many references the next `GAP_OTHERS` are the others. Where the camera does not show the part of an aligned picture,
+    nothing is missing.
+    """
+    count = len(bank.references)
+    others = [(index + step) % count for step in range(1, min(count - 1, GAP_OTHERS) + 1)]
+    alone = bank.only([index])
+    places = [bank.places[other] for other in others] if bank.places else []
+    maps = _score(encoder, alone, _prepared(encoder, alone), _tokens_of(bank, others), places).maps
+    gap: MapArray = np.median(maps.float().cpu().numpy(), axis=0)  # [K - 1, S, S] -> [S, S]
+    if bank.fixture is not None:
+        gap = gap * bank.fixture.seen(bank.places[index], encoder.canvas.size_hw).reshape(gap.shape)
+    return gap
+
+
+def _tokens_of(bank: ResidualBank, indices: Sequence[int]) -> Tokens:
+    """Tokens of some references as a batch."""
+    some = list(indices)
+    taps = tuple(tap[some] for tap in bank.taps)
     if bank.global_tokens is None:
         return Tokens(taps)
-    return Tokens(taps, joint=taps[-1], global_token=bank.global_tokens[one])
+    return Tokens(taps, joint=taps[-1], global_token=bank.global_tokens[some])
 
 
 def _scored_variations(encoder: Encoder, bank: ResidualBank, images: Sequence[ImageArray]) -> list[scoring.Scores]:

@@ -223,6 +223,18 @@ def test_references_that_lie_apart_are_calibrated_as_aligned(encoder: Encoder, r
     assert max(aligned.calibration.scores) < min(plain.calibration.scores)
 
 
+def test_a_reference_lacks_nothing_where_the_camera_does_not_show_it(
+    encoder: Encoder, references: list[ImageArray]
+) -> None:
+    striped = [image.copy() for image in references]
+    for image in striped:
+        image[:, round(0.94 * image.shape[1]) : round(0.97 * image.shape[1])] = (200, 40, 40)
+    outside = moved(striped[0], (0.06, 0.0), 0.0)  # its stripe
+    mutual = Detector.from_references(encoder, [*striped, outside], align=Align()).mutual
+
+    assert mutual[-1].gap < 2.0 * max(one.gap for one in mutual[:-1])
+
+
 def test_a_part_that_is_not_found_has_no_score_and_costs_the_others_nothing(
     detector: Detector, others: list[ImageArray]
 ) -> None:
