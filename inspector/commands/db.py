@@ -104,6 +104,8 @@ def restore(
 ) -> None:
     """Replace the database by a backup; no worker may run. The old one is kept in the folder `quarantine`.
 
+    Verdicts that were stored since the backup come back with the worker's next start, from its redo log.
+
     Example: `inspector db restore backups/inspector-20261121T120000Z.db --config line1.yaml`
     """
     from inspector.store import healing
@@ -116,7 +118,8 @@ def restore(
     if as_json:
         typer.echo(json.dumps({"restored": str(file), "old": None if old is None else str(old)}))
     else:
-        typer.echo(f"Restored from {file}." + ("" if old is None else f" The old database lies in {old}."))
+        place = "" if old is None else f" The old database lies in {old}."
+        typer.echo(f"Restored from {file}.{place} Later verdicts come back with the worker's next start.")
 
 
 def _central_url(settings: Config) -> str:

@@ -7,11 +7,12 @@ power cut which destroys the database, too, may take the last lines. Regions and
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sqlalchemy import insert, select, tuple_
 from sqlalchemy.orm import Session
@@ -28,6 +29,8 @@ NAMES = (
     "boot", "seq", "trg", "camera", "frame_id", "part", "verdict", "err", "flg", "recipe_id", "score", "threshold",
     "roi", "latency_ms", "unseen",
 )  # fmt: skip
+KEYS = {*NAMES, "captured_at", "detail"}
+TAIL_BYTES = 2**16
 DETAIL = ("rcp", "rev", "reason", "image", "image_size_px")
 
 Identity = tuple[int, int]
@@ -46,6 +49,7 @@ class RedoLog:
         self._folder = folder
         self._kept = kept
         self._segment_bytes = segment_bytes
+        self._begun = False
         self._lock = threading.Lock()
         self.problem = ""
         """Why the last line could not be written; the verdict is in the database all the same."""
@@ -54,11 +58,12 @@ class RedoLog:
         """Write verdicts that are stored, or never will be; a disk that refuses them is logged and stops nothing."""
         text = "".join(_line(record) for record in records)
         try:
-            with self._lock:
-                path = self._newest()
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(text)
-                    size_bytes = file.tell()
+            with self._lock, self._newest().open("a+b") as file:
+                if not self._begun and _ends_within_a_line(file):
+                    text = "\n" + text
+                file.write(text.encode())
+                size_bytes = file.tell()
+                self._begun = True
             if self._segment_bytes is not None and size_bytes > self._segment_bytes:
                 self.roll()
         except OSError as error:
@@ -107,9 +112,7 @@ def _missing_segments(store: Store, station_id: int, folder: Path) -> list[Path]
     """From the first segment on whose last verdict the database does not have; those before it are in it as a whole."""
     missing: list[Path] = []
     for path in reversed(_segments(folder)):
-        last = None
-        for chunk in _chunks(path):
-            last = chunk[-1]
+        last = _last(path)
         if last is not None:
             with store.read() as session:
                 if _known(session, station_id, [(last["boot"], last["seq"])]):
@@ -193,16 +196,41 @@ def _segments(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.jsonl") if path.stem.isdigit())
 
 
+def _ends_within_a_line(file: BinaryIO) -> bool:
+    """Whether the process before was killed while it wrote."""
+    if not file.seek(0, os.SEEK_END):
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
+
+
+def _last(path: Path) -> dict[str, Any] | None:
+    """The last whole line of a segment."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return next((line for text in reversed(lines) if (line := _parsed(text)) is not None), None)
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    """None: the line is not whole."""
+    try:
+        line = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return line if isinstance(line, dict) and line.keys() >= KEYS else None
+
+
 def _chunks(path: Path) -> Iterator[list[dict[str, Any]]]:
     """The lines of a segment; one that a killed process wrote half is told and left out."""
     chunk: list[dict[str, Any]] = []
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, text in enumerate(file, start=1):
-            try:
-                chunk.append(json.loads(text))
-            except json.JSONDecodeError:
+            if (line := _parsed(text)) is None:
                 log.warning("%s:%d: this line is not whole and is left out", path, number)
                 continue
+            chunk.append(line)
             if len(chunk) == CHUNK:
                 yield chunk
                 chunk = []

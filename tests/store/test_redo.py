@@ -113,8 +113,11 @@ def test_a_line_that_a_killed_process_wrote_half_is_told_and_left_out(
     plant.inspect(record(1), record(2))
     path = plant.folder / "00000001.jsonl"
     path.write_text(path.read_text()[:-20])
+    plant.redo = RedoLog(plant.folder, 3)
+    plant.inspect(record(3), record(4))
     plant.lose(0)
-    assert plant.replay() == 1
+    assert plant.replay() == 3
+    assert plant.seqs == [1, 3, 4]
     assert "00000001.jsonl:2: this line is not whole" in caplog.text
 
 
