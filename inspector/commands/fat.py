@@ -15,6 +15,7 @@ from rich.table import Table
 
 from inspector.commands.options import ConfigOption, JsonOption
 from inspector.config import MqttConfig, load_config
+from inspector.contract.binary import ByteOrder
 from inspector.contract.messages import U16_MAX
 from inspector.errors import UsageError
 from inspector.fat import report
@@ -30,6 +31,13 @@ class PlcChoice(StrEnum):
 
     VIRTUAL = "virtual"
     REAL = "real"
+
+
+class ByteOrderChoice(StrEnum):
+    """What `--binary` takes."""
+
+    LITTLE = "little"
+    BIG = "big"
 
 
 def fat(
@@ -50,6 +58,10 @@ def fat(
     plc_client_id: Annotated[
         str | None, typer.Option(help="real: its MQTT client id, so that its connection can be cut.")
     ] = None,
+    binary: Annotated[
+        ByteOrderChoice | None,
+        typer.Option(help="The PLC reads verdicts on `resultb`, in this byte order, and none on `result`."),
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Only faults whose name has this in it; may be repeated.")
     ] = None,
@@ -65,14 +77,15 @@ def fat(
     Example: `inspector fat --plc real --host 10.0.0.5 --prefix plant/line4 --rcp 3 --out fat.html`
     """
     where = {"host": host, "port": port, "prefix": prefix}
+    order: ByteOrder | None = None if binary is None else binary.value
     opponent: Opponent
     if plc is PlcChoice.REAL:
         plant = _plant(config, where)
-        opponent = RealOpponent(plant, timeout_s=timeout_s, first_part_s=wait_s, client_id=plc_client_id)
+        opponent = RealOpponent(plant, timeout_s=timeout_s, first_part_s=wait_s, client_id=plc_client_id, binary=order)
     elif plc_client_id or any(where.values()):
         raise UsageError("--host, --port, --prefix and --plc-client-id are for a real PLC; add --plc real")
     else:
-        opponent = VirtualOpponent(rcp=rcp, timeout_s=timeout_s)
+        opponent = VirtualOpponent(rcp=rcp, timeout_s=timeout_s, binary=order)
     result = _run(opponent, rcp, _chosen(only or []), out)
     if as_json:
         typer.echo(json.dumps(result.to_json()))

@@ -7,8 +7,9 @@ generated PLC code reads it by the same table. The check sum is CRC-32 of ISO-HD
 
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -67,8 +68,13 @@ def pack_result(result: Result, byte_order: ByteOrder) -> bytes:
             f"resultb has room for a part id of {PART_BYTES} characters, but {result.part!r} has {len(result.part)} "
             f"(result takes {PART_LENGTH}); use shorter ids or switch resultb off"
         )
-    values = result.model_dump() | {"magic": MAGIC, "zero": 0, "part": result.part.encode("ascii"), "crc": 0}
-    body = struct.pack(_prefix(byte_order) + _FORMAT, *(values[field.name] for field in LAYOUT))[:CRC_OFFSET]
+    return pack_fields(result.model_dump() | {"part": result.part.encode("ascii")}, byte_order)
+
+
+def pack_fields(values: Mapping[str, Any], byte_order: ByteOrder) -> bytes:
+    """Lay out fields by name, unchecked, with a right check sum: for `pack_result`, and for tests of a reader."""
+    laid = {"magic": MAGIC, "zero": 0, **values, "crc": 0}
+    body = struct.pack(_prefix(byte_order) + _FORMAT, *(laid[field.name] for field in LAYOUT))[:CRC_OFFSET]
     return body + zlib.crc32(body).to_bytes(4, byte_order)
 
 

@@ -87,7 +87,7 @@ class Bench:
     def answer(self, part: Part, /, **changes: Any) -> Result:
         """Send an OK for a part, with what is different about it, that does not make the part a good one."""
         result = self.station.verdict(part.trg, **changes)
-        self.station.send_result(result.to_json())
+        self.station.send_result(result)
         return result
 
     def close(self, *parts: Part) -> None:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from inspector.config import MqttConfig
+from inspector.contract.binary import ByteOrder
 from inspector.contract.broker import BrokerProcess, start_broker
 from inspector.contract.gate import AcceptanceGate, Decision, GateSettings
 from inspector.contract.link import BrokerLink
@@ -35,6 +36,8 @@ class Opponent(Protocol):
     """How long its first part is waited for."""
     listen_s: float
     """How long we listen whether a real station is there, before we play one."""
+    binary: ByteOrder | None
+    """Byte order in which it reads verdicts on `resultb`; None: it reads `result`."""
 
     def __enter__(self) -> Self: ...
 
@@ -71,18 +74,26 @@ class VirtualOpponent:
     first_part_s = 20.0
     listen_s = 0.0
 
-    def __init__(self, *, rcp: int, timeout_s: float = VIRTUAL_TIMEOUT_S, gate: AcceptanceGate | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        rcp: int,
+        timeout_s: float = VIRTUAL_TIMEOUT_S,
+        gate: AcceptanceGate | None = None,
+        binary: ByteOrder | None = None,
+    ) -> None:
         self.timeout_s = timeout_s
         self.config = MqttConfig(prefix=VIRTUAL_PREFIX)
+        self.binary = binary
         self._rcp = rcp
-        self._gate = gate or AcceptanceGate(GateSettings(timeout_s), wanted_rcp=rcp)
+        self._gate = gate or AcceptanceGate(GateSettings(timeout_s, byte_order=binary or "little"), wanted_rcp=rcp)
         self._broker: BrokerProcess | None = None
         self._plc: VirtualPlc | None = None
 
     def __enter__(self) -> Self:
         self._broker = start_broker()
         self.config = MqttConfig(prefix=VIRTUAL_PREFIX, port=self._broker.port)
-        settings = PlcSettings(timeout_s=self.timeout_s, result_last=True)
+        settings = PlcSettings(timeout_s=self.timeout_s, result_last=True, binary=self.binary)
         self._plc = VirtualPlc(self.config, settings, wanted_rcp=self._rcp, gate=self._gate)
         self._plc.start()
         return self
@@ -145,8 +156,17 @@ class RealOpponent:
     name = "real PLC"
     listen_s = 3.5
 
-    def __init__(self, config: MqttConfig, *, timeout_s: float, first_part_s: float, client_id: str | None) -> None:
+    def __init__(
+        self,
+        config: MqttConfig,
+        *,
+        timeout_s: float,
+        first_part_s: float,
+        client_id: str | None,
+        binary: ByteOrder | None = None,
+    ) -> None:
         self.config = config
+        self.binary = binary
         self.timeout_s = timeout_s
         self.first_part_s = first_part_s
         self._client_id = client_id

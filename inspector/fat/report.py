@@ -60,6 +60,7 @@ def _facts(result: FatResult, zone: tzinfo) -> str:
         ("PLC", result.plc),
         ("Broker", result.broker),
         ("Topics below", result.base),
+        ("Verdicts as", result.verdicts),
         ("Product wanted", f"rcp {result.rcp}"),
         ("PLC's own timer", f"{result.timeout_s:g} s"),
         ("Begun", f"{result.started_at.astimezone(zone):%Y-%m-%d %H:%M:%S}, took {result.duration_s:.0f} s"),

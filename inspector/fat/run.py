@@ -20,6 +20,7 @@ from inspector.fat.ledger import Ledger
 from inspector.fat.observer import NotPossibleError, Observer
 from inspector.fat.opponents import Opponent
 from inspector.fat.station import PlayedStation
+from inspector.fat.wire import wire_of
 
 GREETING = "first part"
 SHORT_PATIENCE_S = 2.0
@@ -57,11 +58,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class FatResult:
-    """The whole test; `base` is the topic of the station that was played."""
+    """The whole test; `base` is the topic of the station that was played, `verdicts` the form in which it told them."""
 
     plc: str
     broker: str
     base: str
+    verdicts: str
     rcp: int
     timeout_s: float
     started_at: datetime
@@ -81,7 +83,7 @@ class FatResult:
         """The result for programs."""
         counts = {status.replace(" ", "_"): self.count(status) for status in (Status.UNKNOWN, Status.NOT_RUN)}
         head = {"passed": self.passed, "failed": self.count(Status.FAILED), **counts}
-        told = {"plc": self.plc, "broker": self.broker, "base": self.base, "rcp": self.rcp, "timeout_s": self.timeout_s}
+        told = {name: getattr(self, name) for name in ("plc", "broker", "base", "verdicts", "rcp", "timeout_s")}
         times = {"started_at": self.started_at.isoformat(), "duration_s": round(self.duration_s, 3)}
         return head | told | times | {"faults": [_fault_json(outcome) for outcome in self.outcomes]}
 
@@ -116,7 +118,8 @@ def run(plc: Opponent, *, rcp: int, faults: Sequence[Fault] = FAULTS, say: Say =
         try:
             _refuse_a_second_station(plc, observer)
             known = observer.state
-            station = PlayedStation(plc.config, rcp=rcp, boot=1 if known is None else known.boot % U16_MAX + 1)
+            boot = 1 if known is None else known.boot % U16_MAX + 1
+            station = PlayedStation(plc.config, rcp=rcp, boot=boot, wire=wire_of(plc.binary))
             bench = Bench(plc, station, observer, ledger)
             try:
                 station.start()
@@ -129,6 +132,7 @@ def run(plc: Opponent, *, rcp: int, faults: Sequence[Fault] = FAULTS, say: Say =
             plc=plc.name,
             broker=f"{plc.config.host}:{plc.config.port}",
             base=Topics(plc.config.prefix).base,
+            verdicts=station.wire.name,
             rcp=rcp,
             timeout_s=plc.timeout_s,
             started_at=started_at,

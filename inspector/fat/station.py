@@ -29,6 +29,7 @@ from inspector.contract.messages import (
 from inspector.contract.session import Connected, Event, Identity, Received, Will
 from inspector.contract.topics import Topics
 from inspector.errors import BrokerError
+from inspector.fat.wire import Wire
 
 CLIENT_ID = "inspector-fat"
 HEARTBEAT_MS = 500
@@ -40,7 +41,8 @@ FIRST_REVISION = 1
 class PlayedStation:
     """Makes product `rcp`; `boot` is the one it starts with. `seq` is the number of the last verdict it made."""
 
-    def __init__(self, config: MqttConfig, *, rcp: int, boot: int) -> None:
+    def __init__(self, config: MqttConfig, *, rcp: int, boot: int, wire: Wire) -> None:
+        self.wire = wire
         self.topics = Topics(config.prefix)
         self.seq = 0
         self.beats = True
@@ -165,9 +167,18 @@ class PlayedStation:
         }  # fmt: skip
         return Result(**{**values, **changes})
 
-    def send_result(self, payload: bytes) -> None:
-        """Publish on `result`, whatever it is."""
-        self.send(self.topics.result, payload)
+    @property
+    def verdicts(self) -> str:
+        """The topic that the PLC reads verdicts on."""
+        return self.topics.of(self.wire.kind)
+
+    def send_result(self, result: Result, **fields: int) -> None:
+        """Publish a verdict; `fields` are put in as they are, also what no station may send."""
+        self.send_raw(self.wire.payload(result, **fields))
+
+    def send_raw(self, payload: bytes) -> None:
+        """Publish where verdicts are read, whatever it is."""
+        self.send(self.verdicts, payload)
 
     def send(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """Publish, if there is a connection; nothing is kept for later."""

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from inspector.contract.gate import Decision
+from inspector.contract.binary import ByteOrder
+from inspector.contract.gate import AcceptanceGate, Decision, GateSettings
 from inspector.contract.virtual_plc import VirtualPlc
 from inspector.fat.faults import FAULTS
 from inspector.fat.opponents import VirtualOpponent
@@ -40,6 +41,22 @@ def test_the_virtual_plc_passes_every_fault_of_the_contract() -> None:
     assert duplicates.duplicates_sent == duplicates.duplicates_dropped == 4
     assert told[:2] == [(1, CONTRACT[0], None), (1, CONTRACT[0], Status.PASSED)]
     assert len(told) == 2 * len(FAULTS)
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_the_virtual_plc_passes_every_fault_in_the_binary_form_too(order: ByteOrder) -> None:
+    result = run(VirtualOpponent(rcp=3, binary=order), rcp=3)
+
+    assert [(outcome.status, outcome.reason) for outcome in result.outcomes] == [(Status.PASSED, "")] * len(FAULTS)
+    assert result.verdicts == f"64 bytes on resultb, {order} endian"
+    assert all(outcome.bad_parts >= 1 and outcome.parts > outcome.bad_parts for outcome in result.outcomes)
+
+
+def test_a_plc_that_reads_the_other_form_accepts_no_good_part_and_fails() -> None:
+    faults = [fault for fault in FAULTS if fault.name == "duplicate"]
+    gate = AcceptanceGate(GateSettings(byte_order="big"), wanted_rcp=3)
+    [outcome] = run(VirtualOpponent(rcp=3, binary="little", gate=gate), rcp=3, faults=faults).outcomes
+    assert (outcome.status, outcome.bad_accepted) == (Status.FAILED, 0)
 
 
 def test_a_plc_that_sends_no_receipt_is_unknown_and_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +96,15 @@ def outcome(name: str, status: Status, **changes: object) -> Outcome:
 
 def result_of(*outcomes: Outcome) -> FatResult:
     return FatResult(
-        "real PLC", "10.0.0.5:1883", "plant/<4>/vis1", 3, 2.0, datetime(2026, 11, 21, tzinfo=UTC), 35.2, outcomes
+        "real PLC",
+        "10.0.0.5:1883",
+        "plant/<4>/vis1",
+        "JSON on result",
+        3,
+        2.0,
+        datetime(2026, 11, 21, tzinfo=UTC),
+        35.2,
+        outcomes,
     )
 
 

@@ -1,8 +1,13 @@
 """A wrong PLC fails: one for each rule of the gate, made from the generated program by breaking that rule."""
 
+import zlib
+
 import pytest
 
+from inspector.contract import gate as gate_module
+from inspector.contract.binary import CRC_OFFSET, SIZE_BYTES, ByteOrder, unpack_result
 from inspector.contract.gate import AcceptanceGate, GateSettings
+from inspector.contract.messages import Result
 from inspector.fat.faults import FAULTS
 from inspector.fat.opponents import VIRTUAL_TIMEOUT_S, VirtualOpponent
 from inspector.fat.run import FatResult, Status, run
@@ -77,3 +82,21 @@ def test_a_plc_that_accepts_no_good_part_fails() -> None:
     assert result.count(Status.FAILED) == 2
     assert all(outcome.bad_accepted == 0 for outcome in result.outcomes)
     assert "no good part was accepted" in result.outcomes[0].reason
+
+
+HASTY = {
+    "ignores the check sum": lambda data: data[:CRC_OFFSET] + zlib.crc32(data[:CRC_OFFSET]).to_bytes(4, "little"),
+    "ignores the size": lambda data: data[:SIZE_BYTES].ljust(SIZE_BYTES, b"\0"),
+}
+"""What a wrong PLC makes of the bytes before it reads them."""
+
+
+@pytest.mark.parametrize("hasty", HASTY)
+def test_a_plc_that_reads_the_binary_form_hastily_fails(hasty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(data: bytes, order: ByteOrder) -> Result:
+        return unpack_result(HASTY[hasty](data), order)
+
+    monkeypatch.setattr(gate_module, "unpack_result", read)
+    faults = [fault for fault in FAULTS if fault.name == "oversize and non-ASCII part ids"]
+    [outcome] = run(VirtualOpponent(rcp=RCP, binary="little"), rcp=RCP, faults=faults).outcomes
+    assert (outcome.status, outcome.bad_accepted) == (Status.FAILED, 1), outcome
