@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 TURN_S = 0.1
 SMOOTHING = 0.2
 CLOSE_S = 5.0
+CLOSE_TICK_S = 0.005
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +94,9 @@ class Inference:
                 self._turn()
             self._path.ledger.close(CLOSE_S)
             until = time.monotonic() + CLOSE_S
-            while time.monotonic() < until and self._settle_absence(idle=True):
-                pass  # what is still owed then, the next worker settles
+            while self._path.absences.pending and time.monotonic() < until:
+                self._settle_absence(idle=True)  # what is still owed then, the next worker settles
+                time.sleep(CLOSE_TICK_S)
         except Exception as error:  # the worker ends with this error; what is in flight is answered first
             log.exception("the inspection loop failed")
             self.failure = error
@@ -186,21 +188,17 @@ class Inference:
             for observe in path.live_observers:
                 observe(statement)
             self._tell(statement)
+        path.ledger.log_stored()
         if any(statement.answer.part.unseen for statement, _ in stored):
             path.absences.noticed()
 
-    def _settle_absence(self, *, idle: bool) -> bool:
+    def _settle_absence(self, *, idle: bool) -> None:
         """Some of the parts that passed by unseen; nobody waits for them, so they go out by the record lane alone."""
-        path = self._path
-        if (owed := path.absences.due(time.monotonic(), idle=idle)) is None:
-            return False
-        absence, answers = owed
-        statements = [self._state(answer) for answer in answers]
-        if not path.absences.store(absence, statements):
-            return False
-        for statement in statements:
+        absences, now = self._path.absences, time.monotonic()
+        for statement in absences.settled(now):
             self._tell(statement)
-        return True
+        if answers := absences.due(now, idle=idle):
+            absences.store([self._state(answer) for answer in answers])
 
     def _tell(self, statement: Statement) -> None:
         """The log and the observers hear of a verdict."""

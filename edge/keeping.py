@@ -31,7 +31,7 @@ BACKUP_LOOK_S = 60.0
 DISK_S = 2.0
 SEEN_S = 1.0
 MEASURE_S = 1.0
-BACKUP, DATABASE, SCHEDULER = "backup", "database", "scheduler"
+BACKUP, DATABASE, REDO, SCHEDULER = "backup", "database", "redo", "scheduler"
 """Sources of alarms."""
 
 
@@ -61,6 +61,7 @@ class Keeping:
         place = rows[0] if rows else config.data_path
         ballast = Ballast(place / f"{config.station.name}.ballast", config.disk.ballast_mb * MIB)
         self.disk = DiskGuard(watched, ballast, station.alarms)
+        self._rolled_at = self._newest(datetime.now(UTC))
         self.backup_problem = ""
         self._numbers: dict[str, object] = {}
         self.housekeeping = Housekeeping((*self._jobs(), *jobs))
@@ -94,7 +95,11 @@ class Keeping:
         return self._numbers
 
     def measure(self) -> None:
-        """Take the numbers anew."""
+        """Take the numbers anew, and see whether the redo log is written."""
+        if self._redo.problem:
+            self._alarms.up(ErrorCode.HOUSEKEEPING, f"no redo log: {self._redo.problem}", REDO)
+        else:
+            self._alarms.down(ErrorCode.HOUSEKEEPING, REDO)
         store = self._writer.store
         self._numbers = self.disk.status() | {
             "wal_bytes": store.wal_bytes,
@@ -111,12 +116,14 @@ class Keeping:
         if self._file is None or not every_h:
             return
         newest = self._newest(now)
+        if newest != self._rolled_at:
+            self._redo.roll()  # what was stored before that backup is in it
+            self._rolled_at = newest
         if newest is not None and (now - newest).total_seconds() < every_h * 3600:
             return
         try:
             self._refuse_without_room()
             made = back_up_into(self._file, self._backups, self._config.database.backups_kept, now)
-            self._redo.roll()
         except (StoreError, OSError) as error:
             self._alarms.up(ErrorCode.HOUSEKEEPING, f"no backup: {error}", BACKUP)
             if str(error) != self.backup_problem:

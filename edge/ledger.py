@@ -36,6 +36,7 @@ class Ledger:
     def __init__(self, writer: StoreWriter, station_id: int, station: Station, redo: RedoLog) -> None:
         self._writer = writer
         self._redo = redo
+        self._stored: list[VerdictRecord] = []
         self._station_id = station_id
         self._station = station
         self._backlog: deque[VerdictRecord] = deque()
@@ -59,7 +60,7 @@ class Ledger:
                     urgent=True,
                     timeout_s=COMMIT_TIMEOUT_S,
                 )
-                self._redo.append(records)
+                self._stored += records
                 return list(zip(statements, committed, strict=True))
             except StoreError as error:
                 self._close_books(str(error))
@@ -69,8 +70,16 @@ class Ledger:
         if len(self._backlog) + len(statements) > MAX_BACKLOG:
             raise StationError(f"the database is away and {MAX_BACKLOG} verdicts wait; the station stops")
         failed = [statement.not_stored() for statement in statements]
-        self._backlog.extend(statement.record(time.monotonic()) for statement in failed)
+        owed = [statement.record(time.monotonic()) for statement in failed]
+        self._redo.append(owed)  # at once: a worker that dies now must not take along what the PLC is told
+        self._backlog.extend(owed)
         return [(statement, None) for statement in failed]
+
+    def log_stored(self) -> None:
+        """Write the redo log of what was committed; not before it is published, since only a lost database needs it."""
+        if self._stored:
+            self._redo.append(self._stored)
+            self._stored = []
 
     def _close_books(self, reason: str) -> None:
         log.error("verdicts cannot be stored, parts get NONE (%d): %s", ErrorCode.STORAGE, reason)
@@ -95,14 +104,13 @@ class Ledger:
                     self._give_up(error)
                 self._retry_at = time.monotonic() + RETRY_S
                 return
-            self._redo.append(chunk)
             for _ in chunk:
                 self._backlog.popleft()
         log.warning("the database is back and has all verdicts")
         self._station.recover()
 
     def _give_up(self, error: Exception) -> None:
-        """Only the next worker can put another database in the place of a damaged one; the redo log keeps what was said."""
+        """Only the next worker can put another database in the place of a damaged one."""
         self._leave_to_the_next()
         raise StationError(f"the database is damaged, and the next start restores a backup: {error}") from error
 
@@ -118,12 +126,12 @@ class Ledger:
             time.sleep(0.1 if self._backlog else 0.0)
         if count := len(self._backlog):
             self._leave_to_the_next()
-            raise StationError(f"{count} verdicts are not in the database; the next start puts them there (redo log)")
+            raise StationError(f"{count} verdicts are not in the database; the next start puts them there")
 
     def _leave_to_the_next(self) -> None:
+        """The redo log has them; the log, too, should the disk have refused that."""
         for record in self._backlog:
             log.error("not stored: seq=%d trg=%d verdict=%d err=%d", record.seq, record.trg, record.verdict, record.err)
-        self._redo.append(list(self._backlog))
         self._backlog.clear()
 
     def _settle(self, records: list[VerdictRecord], session: Session) -> None:

@@ -83,7 +83,7 @@ class SafeState:
         self._salvaged = salvaged
         self._log_suffix = log_suffix
         self._fault = ""
-        self._right: str | None = None
+        self._said: str | None = None
         # The boot of the worker before: nothing of it is answered here, and the next worker's is newer.
         self._boot = last_boot(config.data_path / f"{salvaged.client_id}.inflight")
         self._alarms = AlarmBoard(time.time)
@@ -119,20 +119,26 @@ class SafeState:
             self._link.stop()
 
     def _is_over(self) -> bool:
-        """Look at the file. It is right once it was so twice: one that is being written may be right for a moment."""
-        document = None
+        """Look at the file. What it says counts once it stood twice: one that is being written may say anything for a moment."""
+        document, right = None, True
         try:
             document = read_document(self._path)
             _begin(document, self._log_suffix)
         except ConfigError as error:
-            self._right = None
+            right = False
             self._take_fault(str(error))
-            found = None if document is None else salvage(document)
-            return found is not None and found.identity != self._salvaged.identity
-        stood, self._right = document.text == self._right, document.text
-        if stood:
+        if document is None or not (right or self._speaks_elsewhere(document)):
+            self._said = None
+            return False
+        stood, self._said = document.text == self._said, document.text
+        if stood and right:
             log.warning("%s: the configuration is right; the station starts", self._path)
         return stood
+
+    def _speaks_elsewhere(self, document: Document) -> bool:
+        """Whether a wrong file names another broker, station or data folder, so that its fault must be told there."""
+        found = salvage(document)
+        return found is not None and found.identity != self._salvaged.identity
 
     def _take_fault(self, fault: str) -> None:
         if fault == self._fault:

@@ -12,7 +12,7 @@ from edge.parts import Part
 from edge.state import ActiveRecipe
 from inspector.contract.codes import ErrorCode, Flag
 from inspector.contract.messages import Detail, DetailRegion, Result, scale_score, split_utc
-from inspector.contract.refusals import refusal
+from inspector.refusals import refusal
 from inspector.store.journal import VerdictRecord
 from inspector.types import Inspection, Placement, Region, Verdict
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from edge import inflight
 from edge.absences import Absences
 from edge.announcer import Announcer, Pulse
 from edge.batching import Batcher
@@ -27,7 +28,7 @@ from edge.commands import CommandDesk, CommandTargets
 from edge.deadlines import Deadlines
 from edge.drift import DriftWatch
 from edge.inference import Inference, VerdictPath
-from edge.inflight import InFlight, last_boot
+from edge.inflight import InFlight
 from edge.keeping import Keeping
 from edge.ledger import Ledger
 from edge.mqtt import MqttLink
@@ -53,10 +54,11 @@ from inspector.contract.messages import PART_LENGTH
 from inspector.detection.encoder import Encoder, load_encoder
 from inspector.errors import InspectorError, StationError, StoreError
 from inspector.recipes import try_newer_defects
-from inspector.store import journal, queries, stations
+from inspector.store import journal, queries, redo, stations
 from inspector.store.backup import database_file
 from inspector.store.engine import Store
-from inspector.store.redo import SEGMENT_BYTES, RedoLog, redo_folder, replay
+from inspector.store.redo import SEGMENT_BYTES, RedoLog, redo_folder
+from inspector.store.replay import replay
 from inspector.store.writer import StoreWriter
 from inspector.types import Verdict
 
@@ -81,10 +83,11 @@ class Worker:
         name = config.station.name
         self._station_id: int = self._writer.call(lambda session: stations.ensure_station(session, name).id)
         self._redo = _redo_log(config)
-        replay(store, self._station_id, redo_folder(config.data_path, name), config.data_path)
+        redo_path = redo_folder(config.data_path, name)
+        replay(store, self._station_id, redo_path, config.data_path)
         self._simulated = frozenset(camera.name for camera in config.cameras if camera.kind == "simulated")
         kept_path = config.data_path / f"{name}.inflight"
-        self._station = self._make_station(last_boot(kept_path))
+        self._station = self._make_station(max(inflight.last_boot(kept_path), redo.last_boot(redo_path)))
         self._link = MqttLink(config, self._station.state_message(int(time.time())))
         self._announcer = Announcer(self._link, self._station, self._write_status)
         self._station.announce = self._announcer.say
@@ -184,7 +187,7 @@ class Worker:
         log.info("station %s runs (boot %d, encoder %s)", self._config.station.name, self._station.boot, encoder.name)
 
     def _make_station(self, known_boot: int) -> Station:
-        """`known_boot` is what the file of the parts in flight says, should the database know less."""
+        """`known_boot` is what the files beside the database say, should it know less."""
         mqtt = self._config.mqtt
         return Station(
             boot=self._writer.call(lambda session: stations.next_boot(session, self._station_id, known_boot)),
@@ -214,7 +217,7 @@ class Worker:
             inbox=self._inbox,
             batcher=Batcher(batching.max_batch, batching.max_age_ms / 1000),
             ledger=Ledger(self._writer, self._station_id, self._station, self._redo),
-            absences=Absences(self._writer, self._station_id, self._redo),
+            absences=Absences(self._writer, self._station_id, self._redo, self._inbox.wake),
             publisher=self._publisher,
             recorder=self._recorder,
             pulse=self._pulse,
@@ -407,7 +410,7 @@ def _redo_log(config: Config) -> RedoLog:
     """As many segments as the backups need; without backups (PostgreSQL makes its own), two of a limited size."""
     folder = redo_folder(config.data_path, config.station.name)
     if database_file(config.database_url) is None or not config.database.backup_every_h:
-        return RedoLog(folder, 2, segment_bytes=SEGMENT_BYTES)
+        return RedoLog(folder, 1, limit_bytes=2 * SEGMENT_BYTES)
     return RedoLog(folder, config.database.backups_kept + 1)
 
 

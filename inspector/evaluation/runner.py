@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from inspector.contract.codes import ErrorCode
-from inspector.contract.refusals import refusal
 from inspector.detection.detector import Detector
 from inspector.detection.encoder import Encoder
 from inspector.drift import Measures
@@ -22,6 +21,7 @@ from inspector.errors import CalibrationError, ImageError, UsageError
 from inspector.evaluation.datasets import Category, TestPicture, read_mask
 from inspector.evaluation.metrics import Floats, PixelCounts, Ranking
 from inspector.images import read_image
+from inspector.refusals import refusal
 from inspector.types import Align, ImageArray, Inspection, MapArray, Tiles, Verdict
 
 BATCH = 8

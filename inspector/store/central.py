@@ -22,6 +22,7 @@ from inspector.store import engine
 from inspector.store.copying import IDENTITY, Batch, Place, Row
 from inspector.store.engine import PLANT, Store
 from inspector.store.plant import PlantBase, PlantInspection, PlantLabel, PlantRecipe, PlantRegion, PlantStation
+from inspector.store.replay import RESTORED
 from inspector.store.schema import UtcDateTime
 
 log = logging.getLogger(__name__)
@@ -81,13 +82,15 @@ def put(session: Session, url: str, name: str, batch: Batch) -> Place | None:
     if known != batch.start.cursors:
         return replace(batch.start, **known)
     recipes = _put_recipes(session, station.id, batch.recipes)
-    keys: list[Any] = [tuple(row[key] for key in IDENTITY) for row in batch.verdicts]
+    whole = [row for row in batch.verdicts if not row["detail"].get(RESTORED)]
+    keys: list[Any] = [tuple(row[key] for key in IDENTITY) for row in whole]
     identity = tuple_(PlantRegion.boot, PlantRegion.seq, PlantRegion.captured_at)
     if keys:
         session.execute(delete(PlantRegion).where(PlantRegion.station_id == station.id, identity.in_(keys)))
     mine = {"station_id": station.id}
-    verdicts = [row | mine | {"recipe_id": recipes.get(row["recipe_id"])} for row in batch.verdicts]
-    _upsert(session, PlantInspection, verdicts)
+    for rows, is_whole in ((whole, True), ([row for row in batch.verdicts if row not in whole], False)):
+        verdicts = [row | mine | {"recipe_id": recipes.get(row["recipe_id"])} for row in rows]
+        _upsert(session, PlantInspection, verdicts, replaces=is_whole)  # a restored row knows less than the one here
     _upsert(session, PlantRegion, [row | mine for row in batch.regions])
     _upsert(session, PlantLabel, [row | mine for row in batch.labels])
     _put_dispositions(session, station.id, batch.dispositions)
@@ -145,8 +148,8 @@ def _put_dispositions(session: Session, station_id: int, rows: Sequence[Row]) ->
     session.connection().execute(update(table).where(*verdict).values(said), named)
 
 
-def _upsert(session: Session, table: type[PlantBase], rows: Sequence[Row]) -> None:
-    """Insert the rows, or replace those that are there by their primary key.
+def _upsert(session: Session, table: type[PlantBase], rows: Sequence[Row], *, replaces: bool = True) -> None:
+    """Insert the rows, and replace those that are there by their primary key, or leave them.
 
     What the PLC did is only replaced by what it did: a station that goes on from a backup may not know it any more.
     """
@@ -161,4 +164,7 @@ def _upsert(session: Session, table: type[PlantBase], rows: Sequence[Row]) -> No
         for name in rows[0]
         if name not in keys
     }
-    session.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed), list(rows))
+    if replaces:
+        session.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed), list(rows))
+    else:
+        session.execute(insert.on_conflict_do_nothing(index_elements=keys), list(rows))

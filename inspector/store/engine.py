@@ -80,7 +80,9 @@ class Store:
             yield session
         took_s = time.monotonic() - since_monotonic_s
         if took_s > SLOW_S:
-            log.warning("a write took %.1f s; if the disk is not to blame, another program holds the database", took_s)
+            log.warning(
+                "a write took %.1f s: its own work, a slow disk, or another program that held the database", took_s
+            )
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -15,6 +15,12 @@ from inspector.types import Region
 MISSED_TRIGGER, LATE = 104, 4
 """Code and flag of the contract that together are those of a settled absence."""
 
+TRIGGERS = 2**32 - 1
+"""The PLC's counter goes 1 … 2³²−1, 1 …"""
+
+SETTLED_LATER = and_(InspectionRow.err == MISSED_TRIGGER, InspectionRow.flg.op("&")(LATE) != 0)
+"""Verdicts of an absence: their triggers came before those of rows that are older."""
+
 
 @dataclass(frozen=True)
 class VerdictRecord:
@@ -70,7 +76,7 @@ def commit_verdicts(session: Session, station_id: int, verdicts: Sequence[Verdic
     now = datetime.now(UTC)
     rows = [_row(station_id, verdict) for verdict in verdicts]
     session.add_all(rows)
-    session.add_all(absence_of(station_id, verdict) for verdict in verdicts if verdict.unseen)
+    session.add_all(_absence(station_id, verdict) for verdict in verdicts if verdict.unseen)
     session.flush()
     outbox = [
         [
@@ -119,8 +125,7 @@ def settle_absence(session: Session, absence: AbsenceRow, verdicts: Sequence[Ver
     return True
 
 
-def absence_of(station_id: int, verdict: VerdictRecord) -> AbsenceRow:
-    """The triggers directly before a missed one of which it alone tells."""
+def _absence(station_id: int, verdict: VerdictRecord) -> AbsenceRow:
     return AbsenceRow(
         station_id=station_id,
         boot=verdict.boot,
@@ -185,8 +190,7 @@ def set_image_paths(session: Session, inspection_id: int, image_path: str | None
 
 def last_trigger(session: Session, station_id: int, camera: str) -> int:
     """The trigger of the last stored verdict of a camera, 0 if there is none; not one of an absence, which came before it."""
-    settled = and_(InspectionRow.err == MISSED_TRIGGER, InspectionRow.flg.op("&")(LATE) != 0)
     query = select(InspectionRow.trg).where(
-        InspectionRow.station_id == station_id, InspectionRow.camera == camera, ~settled
+        InspectionRow.station_id == station_id, InspectionRow.camera == camera, ~SETTLED_LATER
     )
     return session.scalar(query.order_by(InspectionRow.id.desc()).limit(1)) or 0

@@ -4,6 +4,7 @@ May import pictures and errors. To encode and write a picture of 5 Mpx takes a t
 SQLite is open the line cannot commit its verdicts: fifty uploaded references would cost it seconds of NONE (800).
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -73,7 +74,7 @@ def _write(data_path: Path, file: Path, name: str, image: ImageArray) -> Picture
         with file.open("wb") as handle:
             handle.write(encode_png(image))
             handle.flush()
-            os.fsync(handle.fileno())  # a row must never outlive its picture in a power cut
+            os.fsync(handle.fileno())  # after a power cut an empty file would be worse than none
     except OSError as error:
         raise StoreError(f"{file}: cannot be written: {error.strerror}") from error
     return Picture(Path(name).name[:NAME_LENGTH], hashlib.sha256(image.tobytes()).hexdigest(), data_path, file)
@@ -81,5 +82,6 @@ def _write(data_path: Path, file: Path, name: str, image: ImageArray) -> Picture
 
 def _remove_abandoned(incoming: Path) -> None:
     for folder in incoming.iterdir():
-        if time.time() - folder.stat().st_mtime > ABANDONED_S:
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # that of another upload, which has ended
+            if time.time() - folder.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(folder, ignore_errors=True)

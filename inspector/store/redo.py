@@ -1,8 +1,8 @@
-"""The redo log: each stored verdict as a line beside the database, so that a restored backup gets back what came after it.
+"""The redo log: each verdict as a line beside the database, so that a restored backup gets back what came after it.
 
-May import the tables and the journal. The worker writes it after each commit and reads it at its next start. It outlives a
-killed process and a database that is deleted or damaged; the system brings it to the disk within half a minute, so that a
-power cut which destroys the database, too, may take the last lines. Regions and branch scores are not in it.
+May import the journal's record. The worker writes it after each commit, and at once where a commit failed; `replay` reads it
+at the next start. It outlives a killed process and a database that is deleted or damaged; the system brings it to the disk
+within half a minute, so that a power cut which destroys the database, too, may take the last lines.
 """
 
 import json
@@ -10,30 +10,53 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
-from sqlalchemy import insert, select, tuple_
-from sqlalchemy.orm import Session
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from inspector.store.engine import Store
-from inspector.store.journal import LATE, MISSED_TRIGGER, VerdictRecord, absence_of
-from inspector.store.schema import AbsenceRow, InspectionRow, Product, Recipe
+from inspector.store.journal import VerdictRecord
 
 log = logging.getLogger(__name__)
 
-CHUNK = 500
 SEGMENT_BYTES = 64 * 2**20
-NAMES = (
-    "boot", "seq", "trg", "camera", "frame_id", "part", "verdict", "err", "flg", "recipe_id", "score", "threshold",
-    "roi", "latency_ms", "unseen",
-)  # fmt: skip
-KEYS = {*NAMES, "captured_at", "detail"}
+LIMIT_BYTES = 16 * SEGMENT_BYTES
+"""Two and a half million verdicts; beyond it the oldest go, whether a backup needs them or not."""
 TAIL_BYTES = 2**16
 DETAIL = ("rcp", "rev", "reason", "image", "image_size_px")
+"""Of the detail message; regions and branch scores would make the log as large as the database."""
 
-Identity = tuple[int, int]
+U16 = Annotated[int, Field(ge=0, lt=2**16)]
+U32 = Annotated[int, Field(ge=0, lt=2**32)]
+Text32 = Annotated[str, Field(max_length=32)]
+
+
+class Line(BaseModel):
+    """A verdict as it stands in the log; what an older program did not write has a default."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    boot: U16
+    seq: U32
+    trg: U32
+    camera: Text32
+    frame_id: Annotated[int, Field(ge=0, lt=2**63)]
+    part: Text32
+    verdict: Annotated[int, Field(ge=0, le=3)]
+    err: U16
+    flg: U16
+    recipe_id: Annotated[int, Field(ge=0, lt=2**31)] | None
+    score: float | None
+    threshold: float | None
+    roi: U16
+    latency_ms: float
+    captured_at: AwareDatetime
+    unseen: U16 = 0
+    detail: dict[str, Any] = {}
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        return self.boot, self.seq
 
 
 def redo_folder(data_path: Path, station: str) -> Path:
@@ -42,197 +65,129 @@ def redo_folder(data_path: Path, station: str) -> Path:
 
 
 class RedoLog:
-    """Segments with rising numbers, the newest of which is written. Safe to use from all threads."""
+    """Segments `GENERATION-PART`, the newest of which is written. Safe to use from all threads."""
 
-    def __init__(self, folder: Path, kept: int, *, segment_bytes: int | None = None) -> None:
-        """The newest `kept` segments stay; a new one begins with `roll`, and after `segment_bytes` if given."""
+    def __init__(
+        self, folder: Path, kept: int, *, segment_bytes: int = SEGMENT_BYTES, limit_bytes: int = LIMIT_BYTES
+    ) -> None:
+        """A generation begins with each backup (`roll`), and the newest `kept` stay; a part ends after `segment_bytes`."""
         self._folder = folder
         self._kept = kept
         self._segment_bytes = segment_bytes
-        self._begun = False
+        self._limit_bytes = limit_bytes
+        self._path: Path | None = None
+        self._ends_well = False
         self._lock = threading.Lock()
         self.problem = ""
-        """Why the last line could not be written; the verdict is in the database all the same."""
+        """Why the last verdicts could not be written; they are in the database, or wait for it, all the same."""
 
     def append(self, records: Sequence[VerdictRecord]) -> None:
-        """Write verdicts that are stored, or never will be; a disk that refuses them is logged and stops nothing."""
-        text = "".join(_line(record) for record in records)
+        """Write verdicts; a disk that refuses them is told and stops nothing."""
+        text = "".join(map(_text, records))
         try:
-            with self._lock, self._newest().open("a+b") as file:
-                if not self._begun and _ends_within_a_line(file):
-                    text = "\n" + text
-                file.write(text.encode())
-                size_bytes = file.tell()
-                self._begun = True
-            if self._segment_bytes is not None and size_bytes > self._segment_bytes:
-                self.roll()
+            with self._lock:
+                full = self._write(text) > self._segment_bytes
+            if full:
+                self._begin(new_generation=False)
         except OSError as error:
+            self._ends_well = False
             if str(error) != self.problem:
-                log.error("the redo log cannot be written; only the database has these verdicts: %s", error)
+                log.error("the redo log cannot be written: %s", error)
             self.problem = str(error)
         else:
             self.problem = ""
 
     def roll(self) -> None:
-        """Begin a new segment, as after a backup, which needs none but the last one and this. Raises OSError."""
-        with self._lock:
-            newest = self._newest()
-            (self._folder / f"{int(newest.stem) + 1:08d}.jsonl").touch()
-            for old in _segments(self._folder)[: -self._kept]:
-                old.unlink()
+        """Begin a new generation, as after a backup, which needs none but the last one and this. Raises OSError."""
+        self._begin(new_generation=True)
+
+    def _write(self, text: str) -> int:
+        """Gives the size of the segment."""
+        self._path = self._path or self._newest()
+        with self._path.open("a+b") as file:
+            if not self._ends_well and _ends_within_a_line(file):
+                text = "\n" + text
+            file.write(text.encode())
+            self._ends_well = True
+            return file.tell()
 
     def _newest(self) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
-        there = _segments(self._folder)
-        return there[-1] if there else self._folder / "00000001.jsonl"
+        there = segments(self._folder)
+        return there[-1] if there else self._folder / "00000001-0001.jsonl"
+
+    def _begin(self, *, new_generation: bool) -> None:
+        with self._lock:
+            generation, part = _number(self._path or self._newest())
+            generation, part = (generation + 1, 1) if new_generation else (generation, part + 1)
+            self._path = self._folder / f"{generation:08d}-{part:04d}.jsonl"
+            self._path.touch()
+        there = segments(self._folder)
+        for old in there:
+            if _number(old)[0] <= generation - self._kept:
+                old.unlink()
+        left = [path for path in there if path.exists()]
+        while len(left) > 1 and sum(path.stat().st_size for path in left) > self._limit_bytes:
+            log.warning("the redo log is too long: %s goes, though a backup may need it", left[0].name)
+            left.pop(0).unlink()
 
 
-def replay(store: Store, station_id: int, folder: Path, data_path: Path) -> int:
-    """Put back the verdicts that the database does not have, in the order in which they were given; gives how many.
-
-    A log that cannot be read is told and keeps no line from being inspected.
-
-    Raises:
-        StoreError: the database does not take them.
-    """
-    count = 0
-    try:
-        for path in _missing_segments(store, station_id, folder):
-            for chunk in _chunks(path):
-                with store.write() as session:
-                    count += _put_back(session, station_id, chunk, data_path)
-    except OSError as error:
-        log.error("the redo log cannot be read; verdicts may be missing in the database: %s", error)
-    if count:
-        log.warning("%d verdicts that the database did not have were put back from %s", count, folder)
-    return count
+def segments(folder: Path) -> list[Path]:
+    """Oldest first."""
+    return sorted(folder.glob("[0-9]*-[0-9]*.jsonl"))
 
 
-def _missing_segments(store: Store, station_id: int, folder: Path) -> list[Path]:
-    """From the first segment on whose last verdict the database does not have; those before it are in it as a whole."""
-    missing: list[Path] = []
-    for path in reversed(_segments(folder)):
-        last = _last(path)
-        if last is not None:
-            with store.read() as session:
-                if _known(session, station_id, [(last["boot"], last["seq"])]):
-                    break
-            missing.append(path)
-    return missing[::-1]
+def lines(path: Path) -> Iterator[Line]:
+    """Those of a segment that are whole and right; the others are told and left out. Raises OSError."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, text in enumerate(file, start=1):
+            if (line := _line(text)) is None:
+                log.warning("%s:%d: this line is not whole and is left out", path, number)
+            else:
+                yield line
 
 
-def _put_back(session: Session, station_id: int, lines: list[dict[str, Any]], data_path: Path) -> int:
-    known = _known(session, station_id, [(line["boot"], line["seq"]) for line in lines])
-    fresh = list({(line["boot"], line["seq"]): line for line in lines}.items())
-    lost = [line for identity, line in fresh if identity not in known]
-    if lost:
-        recipes = _recipes(session)
-        session.execute(insert(InspectionRow), [_row(station_id, line, recipes, data_path) for line in lost])
-        _follow_absences(session, station_id, lost)
-    return len(lost)
+def last_line(path: Path) -> Line | None:
+    """The last one that is whole and right, near the end. Raises OSError."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - TAIL_BYTES))
+        texts = file.read().decode(errors="replace").splitlines()
+    return next((line for text in reversed(texts) if (line := _line(text)) is not None), None)
 
 
-def _row(station_id: int, line: dict[str, Any], recipes: dict[int, tuple[int, int]], data_path: Path) -> dict[str, Any]:
-    """The row of a line; its recipe only if it is still the same one, its picture if it is still there."""
-    detail = line["detail"]
-    image = detail.get("image")
-    return {name: line[name] for name in NAMES if name != "unseen"} | {
-        "station_id": station_id,
-        "recipe_id": line["recipe_id"]
-        if recipes.get(line["recipe_id"]) == (detail.get("rcp"), detail.get("rev"))
-        else None,
-        "captured_at": datetime.fromisoformat(line["captured_at"]),
-        "image_path": image if image and (data_path / image).is_file() else None,
-        "detail": detail,
-    }
+def last_boot(folder: Path) -> int:
+    """Boot of the verdict that was written last; 0 if there is none that can be read."""
+    for path in reversed(segments(folder)):
+        try:
+            if (line := last_line(path)) is not None:
+                return line.boot
+        except OSError as error:
+            log.error("%s: cannot be read: %s", path, error)
+    return 0
 
 
-def _follow_absences(session: Session, station_id: int, lost: list[dict[str, Any]]) -> None:
-    """An absence that these verdicts told of is owed again, less the parts of it that they settled."""
-    for line in lost:
-        if line["unseen"]:
-            session.add(absence_of(station_id, _record(line)))
-            session.flush()
-        elif line["err"] == MISSED_TRIGGER and line["flg"] & LATE:
-            of_camera = AbsenceRow.camera == line["camera"]
-            owed = session.scalar(
-                select(AbsenceRow)
-                .where(AbsenceRow.station_id == station_id, of_camera)
-                .order_by(AbsenceRow.id)
-                .limit(1)
-            )
-            if owed is not None:
-                owed.unseen -= 1
-                if not owed.unseen:
-                    session.delete(owed)
-                session.flush()
-
-
-def _known(session: Session, station_id: int, identities: Sequence[Identity]) -> set[Identity]:
-    query = select(InspectionRow.boot, InspectionRow.seq).where(
-        InspectionRow.station_id == station_id, tuple_(InspectionRow.boot, InspectionRow.seq).in_(identities)
-    )
-    return {(boot, seq) for boot, seq in session.execute(query)}
-
-
-def _recipes(session: Session) -> dict[int, tuple[int, int]]:
-    query = select(Recipe.id, Product.rcp, Recipe.rev).join(Product, Recipe.product_id == Product.id)
-    return {number: (rcp, rev) for number, rcp, rev in session.execute(query)}
-
-
-def _line(record: VerdictRecord) -> str:
-    values = {name: getattr(record, name) for name in NAMES}
+def _text(record: VerdictRecord) -> str:
+    values = {name: getattr(record, name) for name in Line.model_fields if name not in ("captured_at", "detail")}
     detail = {name: record.detail[name] for name in DETAIL if name in record.detail}
     return json.dumps(values | {"captured_at": record.captured_at.isoformat(), "detail": detail}) + "\n"
 
 
-def _record(line: dict[str, Any]) -> VerdictRecord:
-    at = datetime.fromisoformat(line["captured_at"])
-    return VerdictRecord(**{name: line[name] for name in NAMES}, captured_at=at)
+def _line(text: str) -> Line | None:
+    try:
+        return Line.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
-def _segments(folder: Path) -> list[Path]:
-    """Oldest first."""
-    return sorted(path for path in folder.glob("*.jsonl") if path.stem.isdigit())
+def _number(path: Path) -> tuple[int, int]:
+    generation, part = path.stem.split("-")
+    return int(generation), int(part)
 
 
 def _ends_within_a_line(file: BinaryIO) -> bool:
-    """Whether the process before was killed while it wrote."""
+    """Whether the last write was cut short: the process was killed, or the disk was full."""
     if not file.seek(0, os.SEEK_END):
         return False
     file.seek(-1, os.SEEK_END)
     return file.read(1) != b"\n"
-
-
-def _last(path: Path) -> dict[str, Any] | None:
-    """The last whole line of a segment."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - TAIL_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()
-    return next((line for text in reversed(lines) if (line := _parsed(text)) is not None), None)
-
-
-def _parsed(text: str) -> dict[str, Any] | None:
-    """None: the line is not whole."""
-    try:
-        line = json.loads(text)
-    except json.JSONDecodeError:
-        return None
-    return line if isinstance(line, dict) and line.keys() >= KEYS else None
-
-
-def _chunks(path: Path) -> Iterator[list[dict[str, Any]]]:
-    """The lines of a segment; one that a killed process wrote half is told and left out."""
-    chunk: list[dict[str, Any]] = []
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, text in enumerate(file, start=1):
-            if (line := _parsed(text)) is None:
-                log.warning("%s:%d: this line is not whole and is left out", path, number)
-                continue
-            chunk.append(line)
-            if len(chunk) == CHUNK:
-                yield chunk
-                chunk = []
-    if chunk:
-        yield chunk

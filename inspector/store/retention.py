@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from inspector.store.copying import is_copied
+from inspector.store.journal import SETTLED_LATER
 from inspector.store.schema import InspectionRow, OutboxRow, Station
 from inspector.types import Verdict
 
@@ -126,7 +127,9 @@ def _of(session: Session, station_id: int, wanted: ColumnElement[bool], limit: i
 
 
 def _last_of(session: Session, station_id: int, camera: str) -> int | None:
-    query = select(InspectionRow.id).where(InspectionRow.station_id == station_id, InspectionRow.camera == camera)
+    query = select(InspectionRow.id).where(
+        InspectionRow.station_id == station_id, InspectionRow.camera == camera, ~SETTLED_LATER
+    )
     return session.scalar(query.order_by(InspectionRow.id.desc()).limit(1))
 
 

@@ -14,13 +14,13 @@ from inspector import simulation
 from inspector.cli import app
 from inspector.config import EncoderConfig, load_config
 from inspector.contract.codes import ErrorCode
-from inspector.contract.refusals import refusal
 from inspector.detection.detector import Detector
 from inspector.detection.encoder import load_encoder
 from inspector.drift import Measures
 from inspector.errors import CalibrationError, UsageError
 from inspector.images import read_image
 from inspector.recipes import load_detector
+from inspector.refusals import refusal
 from inspector.store import products
 from inspector.store.engine import Store
 from inspector.types import ImageArray

@@ -15,7 +15,8 @@ from edge.verdicts import Statement, judge
 from inspector.contract.codes import ErrorCode, StationMode
 from inspector.errors import StationError
 from inspector.store import engine, stations
-from inspector.store.redo import RedoLog
+from inspector.store.redo import RedoLog, last_line, segments
+from inspector.store.replay import replay
 from inspector.store.schema import InspectionRow
 from inspector.store.writer import StoreWriter
 from inspector.types import Verdict
@@ -33,10 +34,10 @@ class Books:
         self.store = engine.open_store(url)
         self.writer = StoreWriter(self.store)
         self.writer.start()
-        station_id: int = self.writer.call(lambda session: stations.ensure_station(session, "s").id)
+        self.station_id: int = self.writer.call(lambda session: stations.ensure_station(session, "s").id)
         self.station = Station(boot=1, mode=StationMode.PRODUCTION, window_ms=2000, heartbeat_ms=1000)
         self.station.set_up(active())
-        self.ledger = Ledger(self.writer, station_id, self.station, RedoLog(folder / "redo", 2))
+        self.ledger = Ledger(self.writer, self.station_id, self.station, RedoLog(folder / "redo", 2))
 
     def commit(self, *seqs: int) -> list[tuple[int, bool]]:
         """Commit an OK for each number; gives what may be published: verdict, and whether it is stored."""
@@ -83,6 +84,30 @@ def test_what_cannot_be_stored_goes_out_as_none_and_is_stored_as_none_later(book
     assert books.rows() == [(1, Verdict.OK, 0)] + [(seq, Verdict.NONE, ErrorCode.STORAGE) for seq in (2, 3, 4)]
     assert books.station.snapshot.refusal is ErrorCode.NONE
     assert books.commit(5) == [(Verdict.OK, True)]
+
+
+def test_a_worker_that_is_killed_while_the_database_is_away_leaves_what_the_plc_was_told(books: Books) -> None:
+    books.commit(1)
+    thief = books.lock()
+    assert books.commit(2, 3) == [(Verdict.NONE, False), (Verdict.NONE, False)]
+    thief.execute("ROLLBACK")
+    thief.close()
+    books.writer.call(lambda _: None)  # the commit that was given up may have come through, with an OK
+    books.ledger = None  # type: ignore[assignment]  # kill -9
+    replay(books.store, books.station_id, books.path.parent / "redo", books.path.parent)
+    assert books.rows() == [(1, Verdict.OK, 0)] + [(seq, Verdict.NONE, ErrorCode.STORAGE) for seq in (2, 3)]
+
+
+def test_what_is_stored_is_in_the_redo_log_once_it_is_published(books: Books) -> None:
+    books.commit(1, 2)
+    assert last_line_of(books) is None
+    books.ledger.log_stored()
+    assert last_line_of(books) == (2, Verdict.OK)
+
+
+def last_line_of(books: Books) -> tuple[int, int] | None:
+    found = [line for path in segments(books.path.parent / "redo") if (line := last_line(path)) is not None]
+    return (found[-1].seq, found[-1].verdict) if found else None
 
 
 def test_no_more_verdicts_are_kept_than_there_is_room_for(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:

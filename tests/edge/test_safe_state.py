@@ -310,6 +310,21 @@ def test_a_file_must_be_right_twice_for_one_that_is_being_written_may_be_right_f
     assert state._is_over()
 
 
+def test_a_wrong_file_that_names_another_place_must_say_so_twice_too(station: Station) -> None:
+    station.write(FAULT)
+    salvaged = salvage(read_document(station.path))
+    assert salvaged is not None
+    state = SafeState(station.path, salvaged, "a fault")
+    elsewhere = station.path.read_text().replace(PREFIX, "test/line2")
+    station.path.write_text(elsewhere)
+    assert not state._is_over()
+    station.write(FAULT)
+    assert not state._is_over()
+    station.path.write_text(elsewhere)
+    assert not state._is_over()
+    assert state._is_over()
+
+
 def test_a_log_that_cannot_be_written_is_a_wrong_configuration_too(station: Station, witness: Witness) -> None:
     with station.running("logging:\n  file: /dev/null/line.log\n"):
         wait_until(lambda: alarm(witness), 60)

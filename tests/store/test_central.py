@@ -10,7 +10,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, func, inspect, select, update
+from sqlalchemy import create_engine, delete, func, inspect, select, update
 
 from inspector.errors import ConfigError, SchemaError, StoreError
 from inspector.store import central, copying, engine, journal, products, stations
@@ -18,6 +18,8 @@ from inspector.store.backup import back_up
 from inspector.store.copying import Batch
 from inspector.store.engine import PLANT, Store
 from inspector.store.plant import PlantBase, PlantInspection, PlantLabel, PlantRecipe, PlantRegion, PlantStation
+from inspector.store.redo import RedoLog
+from inspector.store.replay import replay
 from inspector.store.schema import InspectionRow, Label, UtcDateTime
 from inspector.types import Verdict
 from tests import stored
@@ -228,6 +230,24 @@ def test_a_backup_that_takes_over_the_station_loses_and_doubles_nothing(line: Co
     with line.central.read() as session:
         rows = session.execute(select(PlantInspection.boot, PlantInspection.seq)).all()
     assert sorted(tuple(row) for row in rows) == [(1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 1), (2, 2)]
+
+
+def test_rows_that_the_redo_log_put_back_do_not_make_the_plants_poorer(line: Copier, tmp_path: Path) -> None:
+    redo = RedoLog(tmp_path / "redo", 2)
+    detail = {"branches": ["residual"], "rcp": 1, "rev": 1}
+    line.put(1, 2, 3, detail=detail)
+    redo.append([record(seq, detail=detail) for seq in (1, 2, 3, 4)])
+    line.step()
+    with line.local.write() as session:  # a backup takes over
+        session.execute(delete(InspectionRow).where(InspectionRow.seq > 1))
+        copying.go_back(session, line.station_id, verdict_id=1)
+    assert replay(line.local, line.station_id, tmp_path / "redo", tmp_path) == 3
+    line.step()
+    assert line.copied() == [1, 2, 3, 4]
+    assert line.count(PlantRegion) == 3
+    with line.central.read() as session:
+        known = session.execute(select(PlantInspection.seq, PlantInspection.detail).order_by(PlantInspection.seq))
+        assert [("branches" in detail, seq) for seq, detail in known] == [(True, 1), (True, 2), (True, 3), (False, 4)]
 
 
 def test_a_central_database_that_was_restored_or_is_new_gets_what_it_lacks(line: Copier) -> None:
