@@ -119,7 +119,7 @@ class SafeState:
             self._link.stop()
 
     def _is_over(self) -> bool:
-        """Look at the file. What it says counts once it stood twice: one that is being written may say anything for a moment."""
+        """Look at the file. What it says counts once it stood twice: one that is being written may say anything."""
         document, right = None, True
         try:
             document = read_document(self._path)
