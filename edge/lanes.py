@@ -8,7 +8,8 @@ May import the contract. `publisher.py` gives it a thread, a connection and a st
   when both are acknowledged.
 * A row leaves the outbox only when the broker has acknowledged its message, on whichever topic.
 * A `result` row that nobody has offered to the live lane (a worker killed between commit and publish) is taken
-  for late after a whole window, because its age is not known.
+  for late after a whole window, because its age is not known. A missed trigger that is marked as late when it is stored
+  (`absences.py`) was never meant for that lane and need not wait.
 """
 
 from collections import deque
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from inspector.contract.binary import ByteOrder, fit_for_binary, pack_result
+from inspector.contract.codes import ErrorCode, Flag
 from inspector.contract.messages import U16_MAX, Result, saturate
 from inspector.contract.session import Token
 from inspector.errors import ContractError
@@ -274,9 +276,17 @@ class Lanes:
         return max((now - flight.sent_monotonic_s for flight in self._flights.values()), default=0.0)
 
     def _earliest(self, row: OutboxMessage, now: float) -> float:
-        if row.topic == "result":
-            return self._not_before.setdefault(row.id, now + self.window_s)
+        if row.topic == "result" and row.id not in self._not_before:
+            self._not_before[row.id] = now if _was_late_from_the_start(row) else now + self.window_s
         return self._not_before.get(row.id, now)
+
+
+def _was_late_from_the_start(row: OutboxMessage) -> bool:
+    try:
+        result = Result.from_json(row.payload.encode())
+    except ContractError:  # told when it is to be sent
+        return False
+    return result.err == ErrorCode.MISSED_TRIGGER and bool(result.flg & Flag.LATE)
 
 
 def _for_the_record(row: OutboxMessage) -> Outgoing:

@@ -81,6 +81,18 @@ def test_late_verdict_is_never_published_as_fresh(lanes: Lanes, wire: Wire) -> N
     assert Result.from_json(late.payload).flg == Flag.LATE
 
 
+def test_a_missed_trigger_of_a_long_absence_need_not_wait_for_the_window(lanes: Lanes, wire: Wire) -> None:
+    waits = result_row(1)
+    missed = Result.from_json(waits.payload.encode()).model_copy(update={"res": 0, "err": 104, "seq": 2})
+    told = [OutboxMessage(2, "result", missed.to_json().decode())]
+    told.append(OutboxMessage(3, "result", missed.model_copy(update={"flg": int(Flag.LATE)}).to_json().decode()))
+    lanes.replace_rows([waits, *told], complete=True)
+    lanes.pump_records(0.0, wire.send)
+    assert [message.payload for _, message in wire.of("late")] == [told[1].payload.encode()]
+    lanes.pump_records(WINDOW_S + 0.001, wire.send)
+    assert len(wire.of("late")) == 3
+
+
 def test_what_was_in_flight_when_the_connection_died_goes_out_again_in_order_while_it_is_young(
     lanes: Lanes, wire: Wire
 ) -> None:
