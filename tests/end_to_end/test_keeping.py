@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,11 @@ def inspector(line: Line, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "inspector", *arguments, "--config", str(line.config_path)]
     environment = {key: value for key, value in os.environ.items() if key != "INSPECTOR_DATA_DIR"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+
+
+def told_status(line: Line) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(inspector(line, "status", "--json").stdout)
+    return answer
 
 
 def damage(path: Path) -> None:
@@ -82,11 +88,10 @@ def test_a_station_whose_database_is_damaged_comes_back_by_itself_and_says_so(li
     assert 'inspector_stage_seconds_count{stage="committed"}' in text
     assert "inspector_ballast_held 1.0" in text
     assert f'inspector_alarm{{err="{int(ErrorCode.DATABASE_RESTORED)}",source="database"}} 1.0' in text
-    seen = inspector(line, "status", "--json")
-    answer = json.loads(seen.stdout)
+    wait_until(lambda: told_status(line)["status"]["cameras"]["line"]["frames"] >= 5, 60)  # it is written each second
+    answer = told_status(line)
     assert answer["runs"]
     assert answer["status"]["latency_ms"]["p99"] > 0
-    assert answer["status"]["cameras"]["line"]["frames"] >= 5
     assert len(answer["verdicts"]) > 0
     assert Path(json.loads(made.stdout)["file"]).exists()
 
