@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0
 REPEAT_STATE_S = 10.0
 TICK_S = 0.05
+WRITING_S, MOST_LOOKS = 0.2, 25
 
 
 def sound_config(
@@ -46,7 +47,7 @@ def sound_config(
         StationError: a worker of the station runs.
     """
     while not stopping.is_set():
-        document = None if path is None else read_document(path)
+        document = None if path is None else _settled(path)
         try:
             return _begin(document, log_suffix)
         except ConfigError as error:
@@ -57,6 +58,19 @@ def sound_config(
             with only_worker(salvaged.config.data_path, salvaged.client_id):
                 SafeState(document.path, salvaged, str(error), log_suffix).run(stopping, alive)
     return None
+
+
+def _settled(path: Path) -> Document:
+    """The file, once nobody has written it just now: half a file may be right, and an empty one means all defaults."""
+    for _ in range(MOST_LOOKS):
+        try:
+            is_settled = not 0 <= time.time() - path.stat().st_mtime < WRITING_S
+        except OSError:  # which the reading tells
+            break
+        if is_settled:
+            break
+        time.sleep(WRITING_S)
+    return read_document(path)
 
 
 def _begin(document: Document | None, log_suffix: str) -> Config:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -308,6 +309,21 @@ def test_a_file_must_be_right_twice_for_one_that_is_being_written_may_be_right_f
     station.write("")
     assert not state._is_over()
     assert state._is_over()
+
+
+def test_a_file_that_is_being_written_at_the_start_is_waited_for(station: Station, broker: TestBroker) -> None:
+    station.path.write_text("")  # an editor has cut it, and will write it in a moment
+
+    def write() -> None:
+        time.sleep(0.05)
+        station.write("disk: {ballast_mb: 7}\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    config = sound_config(station.path, threading.Event())
+    writer.join()
+    assert config is not None
+    assert (config.mqtt.port, config.disk.ballast_mb) == (broker.port, 7)
 
 
 def test_a_wrong_file_that_names_another_place_must_say_so_twice_too(station: Station) -> None:
