@@ -88,7 +88,8 @@ def put(session: Session, url: str, name: str, batch: Batch) -> Place | None:
     if keys:
         session.execute(delete(PlantRegion).where(PlantRegion.station_id == station.id, identity.in_(keys)))
     mine = {"station_id": station.id}
-    for rows, is_whole in ((whole, True), ([row for row in batch.verdicts if row not in whole], False)):
+    restored = [row for row in batch.verdicts if row["detail"].get(RESTORED)]
+    for rows, is_whole in ((whole, True), (restored, False)):
         verdicts = [row | mine | {"recipe_id": recipes.get(row["recipe_id"])} for row in rows]
         _upsert(session, PlantInspection, verdicts, replaces=is_whole)  # a restored row knows less than the one here
     _upsert(session, PlantRegion, [row | mine for row in batch.regions])

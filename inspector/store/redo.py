@@ -77,7 +77,7 @@ class RedoLog:
         self._limit_bytes = limit_bytes
         self._path: Path | None = None
         self._ends_well = False
-        self._lock = threading.Lock()
+        self._lock, self._pruning = threading.Lock(), threading.Lock()
         self.problem = ""
         """Why the last verdicts could not be written; they are in the database, or wait for it, all the same."""
 
@@ -122,13 +122,18 @@ class RedoLog:
             generation, part = (generation + 1, 1) if new_generation else (generation, part + 1)
             self._path = self._folder / f"{generation:08d}-{part:04d}.jsonl"
             self._path.touch()
-        there = segments(self._folder)
-        for old in there:
-            if _number(old)[0] <= generation - self._kept:
-                old.unlink()
-        left = [path for path in there if path.exists()]
-        while len(left) > 1 and sum(path.stat().st_size for path in left) > self._limit_bytes:
-            log.warning("the redo log is too long: %s goes, though a backup may need it", left[0].name)
+        with self._pruning:
+            self._prune(generation)
+
+    def _prune(self, generation: int) -> None:
+        """Delete what no backup needs, and the oldest of what is too long; nobody who writes waits for it."""
+        left = segments(self._folder)
+        while len(left) > 1:
+            is_needed = _number(left[0])[0] > generation - self._kept
+            if is_needed and sum(path.stat().st_size for path in left) <= self._limit_bytes:
+                return
+            if is_needed:
+                log.warning("the redo log is too long: %s goes, though a backup may need it", left[0].name)
             left.pop(0).unlink()
 
 
