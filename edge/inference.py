@@ -20,7 +20,7 @@ from edge.deadlines import Deadlines
 from edge.ledger import Ledger
 from edge.publisher import LiveVerdict, Publisher
 from edge.recorder import Evidence, Recorder
-from edge.state import ActiveRecipe, Snapshot, Station
+from edge.state import ActiveRecipe, Station
 from edge.verdicts import Answer, Statement, held, judge, refuse
 from inspector.contract.codes import ErrorCode, Flag
 from inspector.contract.messages import next_seq
@@ -121,7 +121,7 @@ class Inference:
     def _answers(self, batch: FrameBatch) -> list[Answer]:
         """Score the batch, or say why not; each answer goes by one snapshot of the station."""
         before = self._path.station.snapshot
-        err = self._refusal(batch, before)
+        err = before.refusal_of(batch.epoch)
         if batch.failed:
             return [refuse(part, part.failure) for part in batch.parts]
         if err is not ErrorCode.NONE or before.active is None:
@@ -131,7 +131,7 @@ class Inference:
         inspections = scorer.inspect(before.active, images)
         done = time.monotonic()
         self._learn((done - started) / len(images))
-        after = self._refusal(batch, self._path.station.snapshot)
+        after = self._path.station.snapshot.refusal_of(batch.epoch)
         if after is not ErrorCode.NONE:
             return [refuse(part, after, _why(after)) for part in batch.parts]
         return self._judged(batch, inspections, before.active, (started, done))
@@ -139,11 +139,6 @@ class Inference:
     def _learn(self, part_s: float) -> None:
         """What a part costs, smoothed; never so much that a fresh part would be given up without being tried."""
         self._part_s = min(self._part_s + SMOOTHING * (part_s - self._part_s), self._path.most_part_s)
-
-    def _refusal(self, batch: FrameBatch, snapshot: Snapshot) -> ErrorCode:
-        if snapshot.refusal is not ErrorCode.NONE:
-            return snapshot.refusal
-        return ErrorCode.NONE if batch.epoch == snapshot.epoch else ErrorCode.ABORTED
 
     def _judged(
         self,

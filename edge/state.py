@@ -38,6 +38,8 @@ class Snapshot:
     """The station at one moment, immutable."""
 
     epoch: int = 0
+    refused_before: ErrorCode = ErrorCode.NONE
+    """Why no part of the epoch before could be scored."""
     starting: bool = True
     running: bool = True
     halted: bool = False
@@ -77,6 +79,15 @@ class Snapshot:
         if self.active is None:
             return self.no_recipe
         return ErrorCode.NONE if self.running else ErrorCode.ABORTED
+
+    def refusal_of(self, epoch: int) -> ErrorCode:
+        """Why a part that was seen under this epoch cannot be scored now; NONE if it can be.
+
+        One that was seen during a fault which has just passed hears of the fault, not that the station was stopped.
+        """
+        if self.refusal is not ErrorCode.NONE or epoch == self.epoch:
+            return self.refusal
+        return (self.refused_before if epoch == self.epoch - 1 else ErrorCode.NONE) or ErrorCode.ABORTED
 
 
 class Station:
@@ -224,6 +235,7 @@ class Station:
 
     def _change(self, **changes: object) -> None:
         with self._lock:
-            self._shown = replace(self._snapshot, epoch=self._snapshot.epoch + 1, **changes)  # type: ignore[arg-type]
+            before = self._snapshot
+            self._shown = replace(before, epoch=before.epoch + 1, refused_before=before.refusal, **changes)  # type: ignore[arg-type]
             self.announce()
             self._snapshot = self._shown

@@ -346,9 +346,13 @@ class AbsenceRow(Base):
 
 
 class OutboxRow(Base):
-    """A message that the broker has not acknowledged; written with its verdict, deleted on acknowledgement."""
+    """A message that the broker has not acknowledged; written with its verdict, deleted on acknowledgement.
+
+    An id is never used again: what is on its way knows its row by it.
+    """
 
     __tablename__ = "outbox"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - as SQLAlchemy wants it
 
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
     station_id: Mapped[int] = mapped_column(ForeignKey("stations.id"))

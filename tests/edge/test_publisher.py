@@ -1,6 +1,5 @@
 """The publisher with a real broker: nothing old on `result`, nothing lost, whatever happens to broker and store."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,12 +8,16 @@ from typing import Any
 import pytest
 
 from edge.mqtt import MqttLink, Token
+from edge.outbox import StationOutbox
 from edge.publisher import LiveVerdict, OutboxMessage, Publisher
 from inspector.config import Config
 from inspector.contract.codes import Flag
 from inspector.contract.messages import Detail, Result, State
 from inspector.errors import StoreError
+from inspector.store import engine, journal, queries, stations
+from inspector.store.writer import StoreWriter
 from tests.brokers import KINDS, TestBroker, Witness, wait_until
+from tests.store.test_store import record as verdict_record
 
 STATE = State(on=1, st=7, mode=0, boot=1, rcp=1, rev=1, err=0, win=500, hbp=1000, ts=5)
 WINDOW_S = 0.5
@@ -26,40 +29,46 @@ def detail_of(seq: int) -> str:
     return Detail(camera="line", seq=seq, score=None, threshold=None, **values).to_json().decode()
 
 
-class MemoryOutbox:
-    """An outbox that works as the one in SQL does, and can be locked."""
+class SqlOutbox(StationOutbox):
+    """The outbox of a real database, which can be slow, locked, or come by a new verdict just when it has deleted some."""
 
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._rows: dict[int, OutboxMessage] = {}
-        self._next_id = 1
+    def __init__(self, folder: Path) -> None:
+        url = f"sqlite:///{folder / 'outbox.db'}"
+        engine.upgrade(url)
+        self._store = engine.open_store(url)
+        writer = StoreWriter(self._store)
+        writer.start()
+        super().__init__(writer, writer.call(lambda session: stations.ensure_station(session, "s").id))
         self.locked = False
         self.slow_s = 0.0
         self.reads = 0
+        self.after_clearing: Callable[[], object] = lambda: None
 
     def commit(self, result: Result) -> int:
-        """Write a verdict's two rows; gives the id of its `result` row."""
-        with self._guard:
-            result_id = self._next_id
-            self._next_id += 2
-            self._rows[result_id] = OutboxMessage(result_id, "result", result.to_json().decode())
-            self._rows[result_id + 1] = OutboxMessage(result_id + 1, "detail", detail_of(result.seq))
-            return result_id
+        """Write a verdict with its two messages; gives the id of its `result` message."""
+        messages = (("result", result.to_json().decode()), ("detail", detail_of(result.seq)))
+        record = verdict_record(result.seq, messages=messages, regions=())
+        [committed] = self.writer.call(lambda session: journal.commit_verdicts(session, self.station_id, [record]))
+        row_id: int = committed.outbox_ids[0]
+        return row_id
 
     def pending(self, limit: int) -> Sequence[OutboxMessage]:
         self._check()
-        with self._guard:
-            self.reads += 1
-            return [self._rows[row_id] for row_id in sorted(self._rows)][:limit]
+        self.reads += 1
+        return super().pending(limit)
 
     def clear(self, ids: Sequence[int]) -> None:
         self._check()
-        with self._guard:
-            for row_id in ids:
-                del self._rows[row_id]
+        super().clear(ids)
+        self.after_clearing()
 
     def __len__(self) -> int:
-        return len(self._rows)
+        with self._store.read() as session:
+            return queries.outbox_size(session, self.station_id)
+
+    def close(self) -> None:
+        self.writer.stop()
+        self._store.close()
 
     def _check(self) -> None:
         time.sleep(self.slow_s)
@@ -84,14 +93,15 @@ class RecordingLink(MqttLink):
 class Line:
     """Publisher, link, outbox, witness: what a test needs to let verdicts happen."""
 
-    def __init__(self, broker: TestBroker) -> None:
+    def __init__(self, broker: TestBroker, folder: Path) -> None:
         mqtt = {"port": broker.port, "window_ms": int(WINDOW_S * 1000), "keepalive_s": 2}
         config = Config.model_validate({"mqtt": mqtt})
-        self.outbox = MemoryOutbox()
+        self.outbox = SqlOutbox(folder)
         self.link = RecordingLink(config, STATE)
         self.publisher = Publisher(config.mqtt, self.link, self.outbox)
         self.witness = Witness(broker.port)
         self.captured: dict[int, float] = {}
+        self.committed: dict[int, LiveVerdict] = {}
         self.seq = 0
 
     def start(self) -> "Line":
@@ -107,9 +117,14 @@ class Line:
         )
         row_id = self.outbox.commit(result)
         self.captured[self.seq] = time.monotonic() - age_s
+        self.committed[self.seq] = LiveVerdict(result, row_id, self.captured[self.seq])
         if publish:
-            self.publisher.publish_live(LiveVerdict(result, row_id, self.captured[self.seq]))
+            self.hand_over(self.seq)
         return self.seq
+
+    def hand_over(self, seq: int) -> None:
+        """Publish a committed verdict."""
+        self.publisher.publish_live(self.committed[seq])
 
     def seqs(self, kind: str) -> list[int]:
         return [Result.from_json(payload).seq for payload in self.witness.of(self.link.topics.of(kind))]
@@ -127,6 +142,7 @@ class Line:
         self.publisher.stop(0.2)
         self.link.stop()
         self.witness.close()
+        self.outbox.close()
 
 
 @pytest.fixture(params=KINDS)
@@ -137,8 +153,8 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TestBroke
 
 
 @pytest.fixture
-def line(broker: TestBroker) -> Iterator[Line]:
-    made = Line(broker)
+def line(broker: TestBroker, tmp_path: Path) -> Iterator[Line]:
+    made = Line(broker, tmp_path)
     yield made
     made.close()
 
@@ -155,6 +171,18 @@ def test_each_verdict_is_sent_once_and_its_rows_are_cleared(line: Line) -> None:
     assert line.details() == [detail_of(n).encode() for n in range(1, 51)]
     assert line.seqs("late") == []
     assert not any(retained for name, _, retained, _ in line.witness.messages if name == line.link.topics.result)
+
+
+@pytest.mark.parametrize("broker", KINDS[:1], indirect=True)
+def test_a_verdict_that_comes_just_when_others_were_deleted_is_sent_as_any_other(line: Line) -> None:
+    line.outbox.after_clearing = lambda: line.verdict() if line.seq < 20 and not len(line.outbox) else None
+    line.start()
+    line.verdict()
+    wait_until(lambda: line.seq == 20)
+    wait_until(lambda: len(line.outbox) == 0)
+    assert line.seqs("result") == list(range(1, 21))
+    wait_until(lambda: len(line.details()) == 20)
+    assert line.seqs("late") == []
 
 
 def test_the_last_verdict_is_retained_for_the_hmi_and_never_on_result(line: Line, broker: TestBroker) -> None:
@@ -252,9 +280,10 @@ def test_publish_live_does_not_wait_for_anything(line: Line, broker: TestBroker)
     line.start()
     line.outbox.slow_s = 0.5
     broker.freeze()
+    verdicts = [line.verdict(publish=False) for _ in range(500)]
     started = time.perf_counter()
-    for _ in range(500):
-        line.verdict()
+    for seq in verdicts:
+        line.hand_over(seq)
     took_s = time.perf_counter() - started
     broker.thaw()
 

@@ -58,6 +58,24 @@ def test_each_change_counts_the_epoch_on_so_that_no_part_outlives_it(station: St
     assert epochs == sorted(set(epochs))
 
 
+def test_a_part_hears_of_the_fault_during_which_it_was_seen_also_when_the_fault_has_just_passed(
+    station: Station,
+) -> None:
+    station.set_up(active())
+    before = station.snapshot.epoch
+    assert station.snapshot.refusal_of(before) is ErrorCode.NONE
+    station.fail(ErrorCode.STORAGE)
+    during = station.snapshot.epoch
+    assert station.snapshot.refusal_of(during) is ErrorCode.STORAGE
+    station.recover()
+    assert station.snapshot.refusal_of(during) is ErrorCode.STORAGE
+    assert station.snapshot.refusal_of(before) is ErrorCode.ABORTED, "it was in flight when the station left production"
+    assert station.snapshot.refusal_of(station.snapshot.epoch) is ErrorCode.NONE
+    station.prepare()
+    station.abandon()
+    assert station.snapshot.refusal_of(during) is ErrorCode.ABORTED
+
+
 def test_a_stopped_station_stays_stopped_over_a_product_change(station: Station) -> None:
     station.set_up(active())
     station.run(False)

@@ -15,7 +15,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, func, inspect, select
+from sqlalchemy import create_engine, delete, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from inspector.errors import NotFoundError, SchemaError, StoreError, UsageError
@@ -330,6 +330,42 @@ def test_an_upgrade_from_the_first_schema_keeps_its_verdicts(url: str) -> None:
         (region,) = queries.inspection(session, 1).regions
     store.close()
     assert (region.peak, region.peak_x_px, region.matches) == (1.5, None, [])
+
+
+def test_the_id_of_a_delivered_message_is_never_given_to_another_also_in_an_older_database(url: str) -> None:
+    config = engine._alembic()
+    with create_engine(url).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0010")
+        connection.exec_driver_sql("insert into stations (id, name, boot, status) values (1, 'line', 1, '{}')")
+        connection.exec_driver_sql(
+            "insert into inspections (id, station_id, boot, seq, trg, camera, frame_id, part, verdict, err, flg, roi,"
+            " latency_ms, captured_at, detail) values"
+            " (7, 1, 1, 1, 1, 'top', 1, 'p', 1, 0, 0, 0, 9.0, '2026-01-01 00:00:00+00:00', '{}')"
+        )
+        connection.exec_driver_sql(
+            "insert into outbox (id, station_id, inspection_id, topic, payload, created_at) values"
+            " (40, 1, 7, 'result', 'kept', '2026-01-01 00:00:00+00:00')"
+        )
+        if connection.dialect.name == "postgresql":  # what was written by hand did not count
+            for table, last in (("inspections", 7), ("outbox", 40)):
+                connection.exec_driver_sql(f"select setval('{table}_id_seq', {last})")
+    engine.upgrade(url)
+
+    store = engine.open_store(url)
+    used = {40}
+    for seq in range(2, 6):
+        with store.write() as session:
+            journal.clear_outbox(session, used)
+        with store.write() as session:
+            [committed] = journal.commit_verdicts(session, 1, [record(seq)])
+        assert used.isdisjoint(committed.outbox_ids)
+        used.update(committed.outbox_ids)
+    with store.write() as session:
+        session.execute(delete(InspectionRow))
+    with store.read() as session:
+        assert queries.outbox_size(session, 1) == 0, "they go with their verdicts, as before"
+    store.close()
 
 
 def test_what_may_go_is_the_same_on_each_database(store: Store) -> None:
