@@ -166,8 +166,7 @@ class CentralCopy:
     def _put(self, batch: Batch) -> bool:
         """Bring the batch into the central database; False if it wants older rows first."""
         url, store = self._opened()
-        with store.write() as session:
-            place = central.put(session, url, self._name, batch)
+        place = central.put(store, url, self._name, batch)
         if place is None:
             return True
         log.warning(

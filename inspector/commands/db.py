@@ -1,11 +1,11 @@
 """`inspector db`: make, upgrade, check, back up or restore the database."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from filelock import FileLock, Timeout
@@ -13,6 +13,9 @@ from filelock import FileLock, Timeout
 from inspector.commands.options import ConfigOption, JsonOption
 from inspector.config import Config, load_config
 from inspector.errors import ConfigError, StationError, StoreError
+
+if TYPE_CHECKING:
+    from inspector.store.months import Month
 
 CentralOption = Annotated[
     bool, typer.Option("--central", help="The plant's central database (central.url) instead of the station's.")
@@ -63,6 +66,71 @@ def check(config: ConfigOption = None, central: CentralOption = False, as_json: 
     engine.check(url)
     revision = engine.current_revision(url)
     typer.echo(json.dumps({"ok": True, "revision": revision}) if as_json else f"OK: schema {revision}, no damage found")
+
+
+@app.command("months")
+def plant_months(
+    drop_before: Annotated[
+        str | None, typer.Option("--drop-before", metavar="YYYY-MM", help="Delete all months before this one.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the months (UTC) of the plant's central database, or delete old ones as a whole; PostgreSQL only.
+
+    Labels stay, and what is deleted is not copied again. The account of central.url must own the tables to delete.
+
+    Example: `inspector db months --config admin.yaml`, `inspector db months --drop-before 2025-01 --config admin.yaml`
+    """
+    from inspector.store import central, months
+
+    before = None if drop_before is None else _month(drop_before)
+    store = central.open_central(_central_url(load_config(config)))
+    try:
+        with store.read() as session:
+            found = months.listed(session)
+        if before is None:
+            _tell_months(found, as_json)
+            return
+        old = [one for one in found if one.month < before]
+        if old and not yes:
+            _tell_months(old, False)
+            typer.confirm(
+                f"Delete {len(old)} months with about {sum(one.verdicts for one in old):,} verdicts?",
+                abort=True,
+                err=True,
+            )
+        for one in old:
+            with store.write() as session:
+                months.drop(session, one.month)
+        if as_json:
+            typer.echo(json.dumps({"dropped": [f"{one.month:%Y-%m}" for one in old]}))
+        else:
+            typer.echo(f"{len(old)} months deleted." if old else f"There is nothing before {before:%Y-%m}.")
+    finally:
+        store.close()
+
+
+def _month(said: str) -> date:
+    try:
+        month = datetime.strptime(said, "%Y-%m").date()  # noqa: DTZ007 - a month has no zone
+    except ValueError:
+        raise typer.BadParameter(f"{said!r} is no month such as 2025-01", param_hint="--drop-before") from None
+    if month > datetime.now(UTC).date():
+        raise typer.BadParameter("the month that runs now is never deleted", param_hint="--drop-before")
+    return month
+
+
+def _tell_months(found: "Sequence[Month]", as_json: bool) -> None:
+    if as_json:
+        rows = [{"month": f"{one.month:%Y-%m}", "verdicts": one.verdicts, "bytes": one.bytes} for one in found]
+        typer.echo(json.dumps({"months": rows}))
+        return
+    for one in found:
+        typer.echo(f"{one.month:%Y-%m}  about {one.verdicts:>12,} verdicts  {one.bytes / 2**20:>10,.1f} MiB")
+    if not found:
+        typer.echo("There are no verdicts yet.")
 
 
 @app.command("backup")

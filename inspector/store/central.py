@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 
 from inspector.errors import ConfigError, StoreError
-from inspector.store import engine
+from inspector.store import engine, months
 from inspector.store.copying import IDENTITY, Batch, Place, Row
 from inspector.store.engine import PLANT, Store
 from inspector.store.plant import PlantBase, PlantInspection, PlantLabel, PlantRecipe, PlantRegion, PlantStation
@@ -66,7 +66,7 @@ def open_central(url: str) -> Store:
     return Store(url)
 
 
-def put(session: Session, url: str, name: str, batch: Batch) -> Place | None:
+def put(store: Store, url: str, name: str, batch: Batch) -> Place | None:
     """Bring in a batch of the station `name`; an empty one only says that the station is there.
 
     Gives None once the batch is in; or, when the central database knows less than the batch takes for granted (it was
@@ -74,9 +74,15 @@ def put(session: Session, url: str, name: str, batch: Batch) -> Place | None:
 
     Raises:
         SchemaError: somebody has upgraded the database to a newer program's.
-        StoreError: another database feeds this station's name.
+        StoreError: another database feeds this station's name, or the database cannot be written.
     """
-    engine.check_again(session, url, PLANT)
+    months.make(store, (row["captured_at"] for row in batch.verdicts))
+    with store.write() as session:
+        engine.check_again(session, url, PLANT)
+        return _put(session, name, batch)
+
+
+def _put(session: Session, name: str, batch: Batch) -> Place | None:
     station = _claim(session, name, batch.start.installation)
     known = {key: min(getattr(station, key), taken) for key, taken in batch.start.cursors.items()}
     if known != batch.start.cursors:

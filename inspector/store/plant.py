@@ -71,7 +71,11 @@ class PlantInspection(PlantBase):
     """One verdict. The exposure is a part of the identity: a station that starts with a new database counts from 1 again."""
 
     __tablename__ = "plant_inspections"
-    __table_args__ = (Index(None, "captured_at"), Index(None, "verdict", "captured_at"))
+    __table_args__ = (
+        Index(None, "captured_at"),
+        Index(None, "verdict", "captured_at"),
+        {"postgresql_partition_by": "RANGE (captured_at)"},  # by month, see `months`
+    )
 
     station_id: Mapped[int] = mapped_column(ForeignKey("plant_stations.id"), primary_key=True)
     boot: Mapped[int] = mapped_column(primary_key=True)
@@ -106,6 +110,7 @@ class PlantRegion(PlantBase):
             ondelete="CASCADE",
             name="fk_plant_regions_inspection",
         ),
+        {"postgresql_partition_by": "RANGE (captured_at)"},
     )
 
     station_id: Mapped[int] = mapped_column(primary_key=True)
