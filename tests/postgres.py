@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,24 @@ from inspector.contract.broker import free_port
 from tests.brokers import wait_until
 
 USER = "postgres"
+
+
+FEEDER_RIGHTS = (
+    "SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public",
+    "DELETE ON plant_regions",
+    "USAGE ON ALL SEQUENCES IN SCHEMA public",
+    "EXECUTE ON FUNCTION plant_month",
+)
+"""What the README gives to the stations' account of a central database."""
+
+
+def let_feed(url: str, role: str, rights: Sequence[str] = FEEDER_RIGHTS) -> None:
+    """Give a role the rights of the stations' account."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for right in rights:
+            connection.execute(text(f"GRANT {right} TO {role}"))
+    engine.dispose()
 
 
 class TestPostgres:

@@ -189,8 +189,8 @@ def test_the_central_database_is_made_and_checked_by_command_and_its_password_st
     empty = run(tmp_path, "db", "check", *with_file)
     assert (empty.returncode, "inspector db upgrade --central" in empty.stderr) == (4, True)
     made = run(tmp_path, "db", "upgrade", *with_file, "--json")
-    assert json.loads(made.stdout) == {"before": None, "after": "0002"}, made.stderr
-    assert json.loads(run(tmp_path, "db", "check", *with_file, "--json").stdout) == {"ok": True, "revision": "0002"}
+    assert json.loads(made.stdout) == {"before": None, "after": "0003"}, made.stderr
+    assert json.loads(run(tmp_path, "db", "check", *with_file, "--json").stdout) == {"ok": True, "revision": "0003"}
     url = "postgresql+psycopg://me@127.0.0.1:1/plant"
     (tmp_path / "line.yaml").write_text(f"central: {{url: '{url}', password_file: secret.txt}}\n")
     (tmp_path / "secret.txt").write_text("sesame")

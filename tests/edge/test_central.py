@@ -24,7 +24,7 @@ from inspector.store.plant import PlantInspection
 from inspector.store.schema import InspectionRow
 from inspector.store.writer import StoreWriter
 from tests.brokers import wait_until
-from tests.postgres import TestPostgres
+from tests.postgres import TestPostgres, let_feed
 from tests.store.test_store import NOW, record
 
 PATIENCE_S = 60.0
@@ -316,11 +316,8 @@ def test_a_schema_that_is_not_ours_is_an_alarm_at_once_and_goes_by_itself(
     assert ("newer version" if state == "newer" else "inspector db upgrade --central") in told
     assert "is behind" in station.alarm()
     assert station.in_plant(plant) == []
-    set_version(
-        "insert into plant_version values ('0002')"
-        if state == "empty"
-        else "update plant_version set version_num='0002'"
-    )
+    change = "insert into plant_version values ('{}')" if state == "empty" else "update plant_version set version_num='{}'"
+    set_version(change.format(engine.head_revision(PLANT)))
     station.wait_copied(plant)
     assert station.alarm() == ""
     store.close()
@@ -331,12 +328,7 @@ def test_a_wrong_password_is_told_and_the_right_one_is_taken_without_a_restart(t
     url = server.create("plant")
     server.execute("CREATE ROLE feeder LOGIN PASSWORD 'right'")
     engine.upgrade(url, PLANT)
-    store = Store(url)
-    with store.write() as session:
-        for right in ("SELECT, INSERT, UPDATE ON ALL TABLES", "DELETE ON plant_regions", "USAGE ON ALL SEQUENCES"):
-            schema = "" if "plant_regions" in right else " IN SCHEMA public"
-            session.connection().exec_driver_sql(f"GRANT {right}{schema} TO feeder")
-    store.close()
+    let_feed(url, "feeder")
     server.ask_for_passwords()
     (tmp_path / "password").write_text("wrong")
     station = Station(tmp_path, url=server.url_of("plant", "feeder"), password_file=str(tmp_path / "password"))

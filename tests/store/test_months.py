@@ -18,18 +18,12 @@ from inspector.store import copying, engine, months
 from inspector.store.engine import PLANT, Store
 from inspector.store.months import Month
 from inspector.store.plant import PlantInspection, PlantLabel, PlantRegion, PlantStation
-from tests.postgres import TestPostgres
+from tests.postgres import FEEDER_RIGHTS, TestPostgres, let_feed
 from tests.store.test_central import Copier, label
 
 AUTUMN = datetime(2026, 10, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 WINTER = datetime(2026, 11, 1, tzinfo=UTC)
 OCTOBER, NOVEMBER = date(2026, 10, 1), date(2026, 11, 1)
-RIGHTS = (
-    "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {0}",
-    "GRANT DELETE ON plant_regions TO {0}",
-    "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {0}",
-)
-"""Those that the README gives to the stations' account, before there were months."""
 names = iter(range(10_000))
 
 
@@ -64,9 +58,11 @@ def do(url: str, *statements: str) -> None:
             connection.execute(text(statement))
 
 
-def feeder(url: str, name: str) -> str:
-    """An account that has the rights of the README and no others; gives its address."""
-    do(url, f"CREATE ROLE {name} LOGIN", *(right.format(name) for right in RIGHTS))
+def feeder(url: str) -> str:
+    """An account that had the rights of the README before there were months; gives its address."""
+    name = f"feeder{next(names)}"
+    do(url, f"CREATE ROLE {name} LOGIN")
+    let_feed(url, name, FEEDER_RIGHTS[:-1])
     return url.replace("postgres@", f"{name}@")
 
 
@@ -142,7 +138,7 @@ def test_a_long_report_does_not_keep_a_station_from_its_new_month(line: Copier) 
 def test_an_older_database_comes_into_months_and_back_with_all_rows_and_rights(url: str, tmp_path: Path) -> None:
     engine.upgrade(url, PLANT)
     to(url, "0002")
-    account = feeder(url, f"feeder{next(names)}")
+    account = feeder(url)
     with closing(Copier(tmp_path, url)) as line:
         line.put(1, captured_at=AUTUMN)
         line.put(2, 3, captured_at=WINTER)
@@ -175,12 +171,11 @@ def test_an_older_database_comes_into_months_and_back_with_all_rows_and_rights(u
         line.put(5, captured_at=WINTER + timedelta(days=80))
         line.step()
         assert line.copied() == [1, 2, 3, 4, 5]
-    do(url, "DROP OWNED BY " + account.split("//")[1].split("@")[0])
 
 
 def test_an_account_that_may_not_make_months_is_told_so_and_no_row_is_lost(url: str, tmp_path: Path) -> None:
     engine.upgrade(url, PLANT)
-    account = feeder(url, f"feeder{next(names)}")
+    account = feeder(url)
     with closing(Copier(tmp_path, account)) as line:
         line.put(1, captured_at=WINTER)
         with pytest.raises(StoreError, match="permission denied for function plant_month"):
@@ -188,7 +183,11 @@ def test_an_account_that_may_not_make_months_is_told_so_and_no_row_is_lost(url: 
         do(url, f"GRANT EXECUTE ON FUNCTION plant_month TO {account.split('//')[1].split('@')[0]}")
         line.step()
         assert line.copied() == [1]
-    do(url, "DROP OWNED BY " + account.split("//")[1].split("@")[0])
+
+
+def test_the_rights_with_which_all_this_is_tried_are_those_of_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert [right for right in FEEDER_RIGHTS if f"'GRANT {right} TO feeder'" not in readme] == []
 
 
 def test_a_month_goes_as_a_whole_and_does_not_come_again_by_itself(line: Copier) -> None:
