@@ -316,7 +316,9 @@ def test_a_schema_that_is_not_ours_is_an_alarm_at_once_and_goes_by_itself(
     assert ("newer version" if state == "newer" else "inspector db upgrade --central") in told
     assert "is behind" in station.alarm()
     assert station.in_plant(plant) == []
-    change = "insert into plant_version values ('{}')" if state == "empty" else "update plant_version set version_num='{}'"
+    change = (
+        "insert into plant_version values ('{}')" if state == "empty" else "update plant_version set version_num='{}'"
+    )
     set_version(change.format(engine.head_revision(PLANT)))
     station.wait_copied(plant)
     assert station.alarm() == ""
