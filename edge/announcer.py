@@ -23,7 +23,10 @@ TICK_S = 0.1
 
 
 class Announcer:
-    """A thread that keeps the retained topics true. `write_status` gets the status row once a second."""
+    """A thread that keeps the retained topics true: a new state is said at once, an alarm at the next tick.
+
+    `write_status` is called once a second, for the status row.
+    """
 
     def __init__(self, link: MqttLink, station: Station, write_status: Callable[[], None]) -> None:
         self._link = link
@@ -37,6 +40,8 @@ class Announcer:
         self._sending = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
+        station.announce = self.say
+        station.alarms.announce = self.owe
 
     def start(self) -> None:
         self._thread.start()
@@ -45,9 +50,14 @@ class Announcer:
         self._stopping.set()
         self._thread.join(5.0)
 
+    def owe(self) -> None:
+        """Something has changed: all of it is said at the next tick. For any thread, never blocks."""
+        self._owed = True
+
     def say(self) -> None:
         """Publish state, recipe and alarms now; what cannot be sent is owed."""
         with self._sending:
+            self._owed = False  # before it is read: what changes from here on is owed again
             state = self._station.state_message(int(time.time()))
             sent = self._link.publish(self._topics.state, state.to_json(), qos=1, retain=True)
             recipe = self._station.recipe_message()
@@ -56,7 +66,7 @@ class Announcer:
             if sent is not None:
                 alarms = self._station.alarms.message(self._station.boot)
                 sent = self._link.publish(self._topics.alarm, alarms.to_json(), qos=1, retain=True)
-            self._owed = sent is None
+            self._owed = self._owed or sent is None
         try:
             self.also()
         except Exception:  # counters for displays must never keep the station from changing its state

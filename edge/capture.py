@@ -254,8 +254,9 @@ class CaptureThread:
     def join(self) -> None:
         """Wait for the thread (a camera may hang: not for ever) and account for triggers that nobody read."""
         self._thread.join(self._config.timeout_s + 2.0)
-        left = [Missed(trigger.trg, trigger.part_id, ErrorCode.ABORTED) for trigger in self._triggers.drain()]
-        self._intake.missed(self.name, [*left, *self._gaps.flush()], "the station stops")
+        for trigger in self._triggers.drain():
+            self._gaps.overrun(trigger.trg, trigger.part_id, ErrorCode.ABORTED)
+        self._intake.missed(self.name, self._gaps.flush(), "the station stops")
 
     def watch(self, now_monotonic_s: float) -> None:
         """Called by another thread: a driver that does not come back is told as a frame time-out."""
@@ -317,7 +318,8 @@ class CaptureThread:
             try:
                 frame = self._camera.read(self._read_s)
             except IdleLineError:
-                self._intake.missed(self.name, self._gaps.flush(), "more triggers came than could be taken")
+                missed = self._gaps.flush(lambda: self._triggers.waiting)
+                self._intake.missed(self.name, missed, "more triggers came than could be taken")
                 if not self._misfits:  # only a picture can show that the crop fits again
                     self._clear_alarm()
                 continue

@@ -2,7 +2,8 @@
 
 May import the contract, the store and `state`. One thread takes all commands in order; a product change is prepared in
 a second one, so that triggers and pings are answered meanwhile. A trigger is answered once (code 0; its verdict is the
-real answer), every other command twice: accepted, then the final code.
+real answer), as is whatever is refused at once; every other command twice: accepted, then the final code. It begins before
+the station is ready: what a station that starts cannot do is answered so, instead of being done later.
 """
 
 import logging
@@ -11,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -51,9 +53,12 @@ from inspector.store.writer import StoreWriter
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25
-REMEMBERED = 1024
+REMEMBERED, REMEMBERED_S = 1024, 600.0
+"""So many commands of the PLC, for so long: one that comes again is answered again, and not carried out again."""
 STALE_S = 60.0
 """A start or stop that has waited for longer, because no worker was there, is not carried out any more."""
+KEEP_S = 0.2
+"""A stop waits so long to be kept in the database before it is answered; one that is not kept by then is tried again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +82,7 @@ class _Memory:
     """What a cid was for, and its final code once there is one."""
 
     content: tuple[str, dict[str, Any]]
+    came_monotonic_s: float
     code: AckCode | None = None
 
 
@@ -120,6 +126,10 @@ class CommandDesk:
         self._changes: queue.Queue[tuple[Order, int] | None] = queue.Queue()
         self._is_changing = threading.Event()
         self._stopping = threading.Event()
+        self._begun: dict[int, tuple[AckCode, Future[Any]] | None] = {}
+        """Rows that are carried out, and their final code on its way into the database: until then they look pending."""
+        self._kept = self._station.snapshot.stopped
+        self._keeping: tuple[str, Future[Any]] | None = None
         self._threads = [
             threading.Thread(target=self._run, name="commands", daemon=True),
             threading.Thread(target=self._change_products, name="product-change", daemon=True),
@@ -127,10 +137,12 @@ class CommandDesk:
         self.last_error = ""
 
     def start(self) -> None:
+        self._recall()
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
+        """End the threads; may be called twice."""
         self._stopping.set()
         self._changes.put(None)
         for thread in self._threads:
@@ -143,6 +155,7 @@ class CommandDesk:
                 self._take_message()
                 if time.monotonic() >= poll_at:
                     poll_at = time.monotonic() + POLL_S
+                    self._keep_stop()
                     self._take_rows()
             except StoreError as error:
                 log.warning("commands in the database cannot be read: %s", error)
@@ -164,19 +177,25 @@ class CommandDesk:
             return
         order = Order(name, message, "mqtt", "plc", came_monotonic_s=event.received_monotonic_s)
         known = self._memory.get(message.cid)
-        if known is not None and known.content == order.content:
+        fresh_since_s = order.came_monotonic_s - REMEMBERED_S
+        if known is not None and known.content == order.content and known.came_monotonic_s >= fresh_since_s:
             self._answer(order, AckCode.ACCEPTED if known.code is None else known.code)
             return
-        self._memory[message.cid] = _Memory(order.content)
+        self._memory[message.cid] = _Memory(order.content, order.came_monotonic_s)
         self._memory.move_to_end(message.cid)
         if len(self._memory) > REMEMBERED:
             self._memory.popitem(last=False)
         self._carry_out(order)
 
     def _take_rows(self) -> None:
+        self._forget_written()
         with self._store.read() as session:
             rows = [row for row in command_rows.pending(session, self._station_id) if row.source != "mqtt"]
+        if self._station.snapshot.starting:  # people may wait until it is there
+            rows = [row for row in rows if row.name == "halt"]
         for row in rows:
+            if row.id in self._begun:
+                continue
             if self._stopping.is_set() or (row.name == "select_recipe" and self._is_changing.is_set()):
                 return  # a product change from the pages waits for its turn
             age_s = (datetime.now(UTC) - row.created_at).total_seconds()
@@ -190,12 +209,37 @@ class CommandDesk:
                 log.warning("command %d of %s is wrong: %s", row.id, row.source, error)
                 message, code = CommandMessage(cid=row.cid), AckCode.BAD_PAYLOAD
             order = Order(row.name, message, row.source, row.created_by or row.source, row_id=row.id)
+            self._begun[row.id] = None
             if code is None:
                 self._carry_out(order)
             else:
                 self._finish(order, code)
 
+    def _forget_written(self) -> None:
+        """Of what is done: forget it once the database knows, and write it again if that failed."""
+        for row_id, finished in list(self._begun.items()):
+            if finished is None or not finished[1].done():
+                continue
+            code, written = finished
+            if written.exception() is None:
+                del self._begun[row_id]
+            else:
+                self._write_finish(row_id, code)
+
+    def _write_finish(self, row_id: int, code: AckCode) -> None:
+        now = datetime.now(UTC)
+        written = self._writer.post(lambda session: command_rows.finish(session, row_id, int(code), now))
+        self._begun[row_id] = code, written
+
     def _carry_out(self, order: Order) -> None:
+        try:
+            self._begin(order)
+        except Exception as error:  # a command that fails must be answered, or the PLC waits for ever
+            log.exception("command %s (cid %d) failed", order.name, order.message.cid)
+            self.last_error = str(error)
+            self._finish(order, AckCode.INTERNAL)
+
+    def _begin(self, order: Order) -> None:
         message = order.message
         if isinstance(message, Trigger):
             self._finish(order, self._trigger(message, order.came_monotonic_s))
@@ -206,7 +250,9 @@ class CommandDesk:
             self._reset(order)
         else:
             self._answer(order, AckCode.ACCEPTED)
-            self._finish(order, self._simple(message, order.who))
+            code = self._simple(message, order.who)
+            self._keep_stop(KEEP_S)
+            self._finish(order, code)
 
     def _simple(self, message: CommandMessage, who: str) -> AckCode:
         if isinstance(message, Start | Stop | Abort | Halt):
@@ -223,11 +269,13 @@ class CommandDesk:
         return AckCode.DONE
 
     def _run_or_stop(self, message: Start | Stop | Abort | Halt) -> AckCode:
-        """A halt is obeyed in every state; the others need a product, and a start no halt."""
+        """A halt is obeyed in every state; the others need a product (a stop: or one to come), and a start no halt."""
         snapshot = self._station.snapshot
+        may_stop = snapshot.active is not None or snapshot.starting
+        may_start = snapshot.active is not None and not snapshot.halted
         if isinstance(message, Halt):
             self._station.halt()
-        elif snapshot.active is None or (isinstance(message, Start) and snapshot.halted):
+        elif not (may_start if isinstance(message, Start) else may_stop):
             return AckCode.WRONG_STATE
         else:
             self._station.run(isinstance(message, Start))
@@ -241,6 +289,7 @@ class CommandDesk:
     def _reset(self, order: Order) -> None:
         """End a halt; what else holds the station goes with its cause alone, and a failed challenge with the next one."""
         self._station.reset()
+        self._keep_stop(KEEP_S)
         snapshot = self._station.snapshot
         if snapshot.fault is not ErrorCode.NONE:
             log.error("a reset cannot end the fault %d; it goes with its cause", snapshot.fault)
@@ -263,6 +312,8 @@ class CommandDesk:
         self._changes.put((order, recipe.id))
 
     def _challenge(self, message: ChallengeBegin, who: str) -> AckCode:
+        if self._station.snapshot.starting:
+            return AckCode.WRONG_STATE
         mode = challenges.PICTURES if message.pic else challenges.PARTS
         try:
             code = self._verification.begin(message.set, mode, who)
@@ -275,6 +326,10 @@ class CommandDesk:
 
     def _trigger(self, message: Trigger, came_monotonic_s: float) -> AckCode:
         if not self._cameras:
+            return AckCode.WRONG_STATE
+        if self._station.snapshot.starting:  # a picture that is taken once it is ready would show another part
+            for camera in self._cameras:
+                camera.refuse(message.trg, message.part, ErrorCode.ABORTED)
             return AckCode.WRONG_STATE
         if len(message.part) > self._targets.part_length:
             self.last_error = (
@@ -292,7 +347,7 @@ class CommandDesk:
         return code
 
     def _select(self, order: Order, message: SelectRecipe) -> None:
-        if self._is_changing.is_set() or self._verification.running:
+        if self._station.snapshot.starting or self._is_changing.is_set() or self._verification.running:
             self._finish(order, AckCode.BUSY)
             return
         with self._store.read() as session:
@@ -320,8 +375,8 @@ class CommandDesk:
                 log.exception("the product change failed in an unexpected way")
                 self.last_error, code = str(error), AckCode.INTERNAL
                 self._station.abandon()
-            self._is_changing.clear()
             self._finish(order, code)
+            self._is_changing.clear()
 
     def _change_product(self, order: Order, recipe_id: int) -> AckCode:
         try:
@@ -353,21 +408,45 @@ class CommandDesk:
     def _finish(self, order: Order, code: AckCode) -> None:
         """The final code: to the PLC, and into the command's row."""
         self._answer(order, code)
-        now = datetime.now(UTC)
-        if order.source != "mqtt":
-            row_id = order.row_id or 0
-            self._writer.post(lambda session: command_rows.finish(session, row_id, int(code), now))
+        if order.row_id is not None:
+            self._write_finish(order.row_id, code)
             return
+        now = datetime.now(UTC)
         known = self._memory.get(order.message.cid)
         if known is not None:
             known.code = code
         name, payload = order.content
         if name not in ("trigger", "ping"):
-            self._writer.post(lambda session: self._remember(session, order.message.cid, name, payload, code))
+            cid = order.message.cid
+            self._writer.post(
+                lambda session: command_rows.note(
+                    session, self._station_id, cid=cid, name=name, payload=payload, code=int(code), now=now
+                )
+            )
 
-    def _remember(self, session: Session, cid: int, name: str, payload: dict[str, Any], code: AckCode) -> None:
-        now = datetime.now(UTC)
-        row = command_rows.submit(
-            session, self._station_id, source="mqtt", cid=cid, name=name, payload=payload, who="plc", now=now
-        )
-        command_rows.finish(session, row.id, int(code), now)
+    def _recall(self) -> None:
+        """What the PLC was answered before a restart: it may ask again."""
+        now, now_monotonic_s = datetime.now(UTC), time.monotonic()
+        with self._store.read() as session:
+            rows = command_rows.newest(session, self._station_id, "mqtt", REMEMBERED)
+        for row in rows:
+            age_s = max(0.0, (now - row.created_at).total_seconds())
+            known = _Memory((row.name, row.payload), now_monotonic_s - age_s, AckCode(row.code or 0))
+            self._memory[row.cid] = known
+
+    def _keep_stop(self, wait_s: float = 0.0) -> None:
+        """Bring what the station was told into the database, so that a restart does not put it into production."""
+        if self._keeping is not None:
+            stopped, done = self._keeping
+            if not done.done():
+                return
+            self._keeping = None
+            if done.exception() is None:
+                self._kept = stopped
+            else:
+                log.error("that the station is %s cannot be kept: %s", stopped or "running", done.exception())
+        stopped = self._station.snapshot.stopped
+        if stopped != self._kept:
+            done = self._writer.post(lambda session: stations.set_stopped(session, self._station_id, stopped))
+            self._keeping = stopped, done
+            wait([done], wait_s)

@@ -5,7 +5,7 @@ or had no room for, gets NONE when its absence shows: at the next trigger, or wh
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -57,8 +57,7 @@ class TriggerGaps:
         with self._lock:
             if trg == 0:
                 return Step()
-            last, self._last = self._last, trg
-            ahead = (trg - last) % COUNTER_PERIOD
+            last, ahead, self._last = self._last, self._ahead(trg), trg
             if last == 0 or ahead == 0:
                 return Step(self._take_overruns(trg) if last == 0 else ())
             if ahead > self._max_gap + 1:
@@ -66,13 +65,27 @@ class TriggerGaps:
             between = [(last + step - 1) % COUNTER_PERIOD + 1 for step in range(1, ahead)]
             return Step(tuple(_folded(self._miss(number) for number in between)))
 
-    def flush(self) -> tuple[Missed, ...]:
-        """The line is idle: triggers that had no room are known now, without waiting for the next one."""
+    def flush(self, waiting: Callable[[], int] = lambda: 0) -> tuple[Missed, ...]:
+        """The line is idle: what is known up to the last trigger that had no room, without waiting for the next one.
+
+        `waiting` counts the triggers that will still be seen; while there are any, nothing is known for sure. It is asked
+        here, since a trigger that came before one without room is counted by then.
+        """
         with self._lock:
-            missed = self._take_overruns(0)
-            if missed:
-                self._last = missed[-1].trg
-            return missed
+            self._overruns.pop(self._last, None)  # has its verdict
+            if not self._overruns or waiting():
+                return ()
+            last, in_order = self._last, sorted(self._overruns, key=self._ahead)
+            newest = in_order[-1]
+            if last == 0 or self._ahead(newest) > self._max_gap + 1:
+                missed = [self._miss(trg) for trg in in_order]
+            else:
+                missed = [self._miss(trg) for trg in triggers_before(newest % COUNTER_PERIOD + 1, self._ahead(newest))]
+            self._last = newest
+            return tuple(_folded(missed))
+
+    def _ahead(self, trg: int) -> int:
+        return (trg - self._last) % COUNTER_PERIOD
 
     def _miss(self, trg: int) -> Missed:
         if trg in self._overruns:

@@ -12,6 +12,7 @@ May import the contract. `publisher.py` gives it a thread, a connection and a st
   (`absences.py`) was never meant for that lane and need not wait.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -109,6 +110,8 @@ class Lanes:
 
     window_s: float
     byte_order: ByteOrder | None = None
+    utc_s: Callable[[], float] = time.time
+    """For the age that a late verdict names; nothing is decided by it."""
     counts: LaneCounts = field(default_factory=LaneCounts)
     _ages_s: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=AGES))
     last: Outgoing | None = None
@@ -122,6 +125,8 @@ class Lanes:
     _acknowledged: list[int] = field(default_factory=list)
     _clearing: set[int] = field(default_factory=set)
     _malformed: set[int] = field(default_factory=set)
+    _refused: set[int] = field(default_factory=set)
+    """Rows of which the broker refused a form, so that the other form alone does not count as delivered."""
 
     @property
     def is_idle(self) -> bool:
@@ -187,12 +192,13 @@ class Lanes:
         newest = max(self._rows, default=0)
         gone = {
             row_id
-            for row_id in (*self._clearing, *self._not_before, *self._malformed)
+            for row_id in (*self._clearing, *self._not_before, *self._malformed, *self._refused)
             if row_id not in self._rows and (complete or row_id <= newest)
         }
         offered = {verdict.outbox_id for verdict in self._live}
         self._clearing -= gone
         self._malformed -= gone
+        self._refused -= gone
         for row_id in gone - offered:
             self._not_before.pop(row_id, None)
 
@@ -208,7 +214,7 @@ class Lanes:
             if row.id in busy or now < self._earliest(row, now):
                 continue
             try:
-                message = _for_the_record(row)
+                message = _for_the_record(row, self.utc_s())
             except ContractError:
                 self.counts.malformed += 1
                 self._malformed.add(row.id)  # stays in the outbox, where a person can look at it
@@ -231,8 +237,10 @@ class Lanes:
         if not accepted:
             self.counts.refused += 1
             self._not_before[flight.outbox_id] = now + RETRY_S
+            if flight.verdict is not None:
+                self._refused.add(flight.outbox_id)
             return
-        if flight.verdict is not None and self._is_on_the_way(flight.verdict):
+        if flight.verdict is not None and (self._is_on_the_way(flight.verdict) or flight.outbox_id in self._refused):
             return  # its other form
         self._acknowledged.append(flight.outbox_id)
         if flight.verdict is None:
@@ -247,6 +255,7 @@ class Lanes:
         waiting = {id(verdict) for verdict in self._live}
         again = [verdict for key, verdict in verdicts.items() if verdict is not None and key not in waiting]
         self._live.extendleft(reversed(again))
+        self._refused -= {verdict.outbox_id for verdict in again}
         self._half_sent = None  # a new session hears both forms
 
     def _is_on_the_way(self, verdict: LiveVerdict) -> bool:
@@ -289,8 +298,8 @@ def _was_late_from_the_start(row: OutboxMessage) -> bool:
     return result.err == ErrorCode.MISSED_TRIGGER and bool(result.flg & Flag.LATE)
 
 
-def _for_the_record(row: OutboxMessage) -> Outgoing:
+def _for_the_record(row: OutboxMessage, now_s: float) -> Outgoing:
     payload = row.payload.encode()
     if row.topic == "result":
-        return Outgoing("late", Result.from_json(payload).as_late().to_json())
+        return Outgoing("late", Result.from_json(payload).as_late(now_s).to_json())
     return Outgoing(row.topic, payload)

@@ -18,6 +18,7 @@ from inspector.detection.detector import Detector
 NAME_LENGTH = 64
 FAULT = "station"
 """Source of the alarms of the station as a whole."""
+HALTED = "halted"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,11 @@ class Snapshot:
     """Why no part may be accepted although all of them can be scored: a failed challenge."""
     challenge: bool = False
     """The parts that come now are known ones."""
+
+    @property
+    def stopped(self) -> str:
+        """What the station was told, as it is kept over a restart: "halted", "stopped", or "" to inspect."""
+        return HALTED if self.halted else "" if self.running else "stopped"
 
     @property
     def st(self) -> StationState:
@@ -97,14 +103,15 @@ class Station:
     that `state` has not named yet. It must not block.
     """
 
-    def __init__(self, *, boot: int, mode: StationMode, window_ms: int, heartbeat_ms: int) -> None:
+    def __init__(self, *, boot: int, mode: StationMode, window_ms: int, heartbeat_ms: int, stopped: str = "") -> None:
+        """`stopped` is what was kept of the run before, see `Snapshot.stopped`."""
         self.boot = boot
         self.alarms = AlarmBoard(time.time)
         self._mode = mode
         self.announce: Callable[[], None] = lambda: None
         self._window_ms = window_ms
         self._heartbeat_ms = heartbeat_ms
-        self._snapshot = Snapshot()
+        self._snapshot = Snapshot(running=not stopped, halted=stopped == HALTED)
         self._shown = self._snapshot
         self._cameras: dict[str, ErrorCode] = {}
         self._lock = threading.RLock()
@@ -168,19 +175,18 @@ class Station:
         self.alarms.up(fault, text, FAULT)
 
     def recover(self) -> None:
-        fault = self._snapshot.fault
+        """The fault is over."""
+        self.alarms.down(self._snapshot.fault, FAULT)  # first: what is announced must not name it any more
         self._change(fault=ErrorCode.NONE)
-        self.alarms.down(fault, FAULT)
 
     def set_camera(self, name: str, err: ErrorCode, problem: str = "") -> None:
         """What is wrong with a camera; shown to the PLC, while the other cameras go on."""
-        with self._lock:
+        with self._lock:  # the camera's own thread and the one that watches it say so at the same time
             known = self._cameras.get(name, ErrorCode.NONE)
-        if known is not err and known is not ErrorCode.NONE:
-            self.alarms.down(known, name)
-        if err is not ErrorCode.NONE:
-            self.alarms.up(err, problem or f"camera {name} has a fault", name)
-        with self._lock:
+            if known is not err and known is not ErrorCode.NONE:
+                self.alarms.down(known, name)
+            if err is not ErrorCode.NONE:
+                self.alarms.up(err, problem or f"camera {name} has a fault", name)
             if self._cameras.get(name) is not err:
                 self._cameras[name] = err
                 self.announce()

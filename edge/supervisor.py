@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.2
 STOP_LIMIT_S = 30.0
+ALIVE_S = 10.0
+"""So often at least systemd hears that the supervisor lives; see WatchdogSec in `deploy/inspector@.service`."""
 LOG_SUFFIX = "-supervisor"
 
 
@@ -67,8 +69,17 @@ class Supervisor:
             restart = self._breaker.failed(time.monotonic(), random.random())  # noqa: S311 - a pause, not a secret
             self.restarts += 1
             self._tell(code, restart)
-            if self._stopping.wait(restart.pause_s):
+            if self._pause(restart.pause_s):
                 return 0
+
+    def _pause(self, duration_s: float) -> bool:
+        """Rest, without systemd taking that for a hang; True if the supervisor is to end."""
+        until = time.monotonic() + duration_s
+        while (left_s := until - time.monotonic()) > 0:
+            notify("WATCHDOG=1")
+            if self._stopping.wait(min(left_s, ALIVE_S)):
+                return True
+        return self._stopping.is_set()
 
     def _next(self) -> tuple[int, bool]:
         """Wait for a configuration that is right, and run a worker with it."""
@@ -104,8 +115,7 @@ class Supervisor:
                     worker.kill()
                     worker.wait()
                     return -signal.SIGKILL, progress.ready
-                if progress.ready:
-                    notify("READY=1", "WATCHDOG=1")
+                notify("READY=1", "WATCHDOG=1") if progress.ready else notify("WATCHDOG=1")
             return (self._end(worker) if worker.poll() is None else worker.returncode), progress.ready
         finally:
             if worker.poll() is None:

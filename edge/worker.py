@@ -90,7 +90,6 @@ class Worker:
         self._station = self._make_station(max(inflight.last_boot(kept_path), redo.last_boot(redo_path)))
         self._link = MqttLink(config, self._station.state_message(int(time.time())))
         self._announcer = Announcer(self._link, self._station, self._write_status)
-        self._station.announce = self._announcer.say
         self._publisher = Publisher(config.mqtt, self._link, StationOutbox(self._writer, self._station_id))
         self._recorder = Recorder(config.images, config.data_path, self._writer)
         self._pulse = Pulse(self._link, self._station, config.mqtt.heartbeat_ms / 1000)
@@ -154,6 +153,8 @@ class Worker:
         stack.callback(self._link.stop)
         self._announcer.start()
         stack.callback(self._announcer.stop)
+        self._desk.start()  # from here on each command is answered
+        stack.callback(self._desk.stop)
         encoder = self._encoder = load_encoder(self._config.encoder)
         self._publisher.start()
         stack.callback(self._publisher.stop)
@@ -181,19 +182,24 @@ class Worker:
         stack.callback(self._stop_cameras)
         stack.callback(self._verification.stop)
         self._become_ready()
-        self._desk.start()
-        stack.callback(self._desk.stop)
+        stack.callback(self._desk.stop)  # no command any more before the cameras stop
         self._progress.say("ready")
         log.info("station %s runs (boot %d, encoder %s)", self._config.station.name, self._station.boot, encoder.name)
 
     def _make_station(self, known_boot: int) -> Station:
         """`known_boot` is what the files beside the database say, should it know less."""
         mqtt = self._config.mqtt
+        boot = self._writer.call(lambda session: stations.next_boot(session, self._station_id, known_boot))
+        with self._store.read() as session:
+            stopped = stations.get_station(session, self._station_id).stopped
+        if stopped:
+            log.warning("the station was %s before this start, and stays so until it is told otherwise", stopped)
         return Station(
-            boot=self._writer.call(lambda session: stations.next_boot(session, self._station_id, known_boot)),
+            boot=boot,
             mode=StationMode.SIMULATION if self._simulated else StationMode.PRODUCTION,
             window_ms=mqtt.window_ms,
             heartbeat_ms=mqtt.heartbeat_ms,
+            stopped=stopped,
         )
 
     def _make_verification(self) -> Verification:

@@ -395,6 +395,16 @@ class Config(Section):
             raise ValueError(f"camera names must be unique, but are {names}")
         return self
 
+    @model_validator(mode="after")
+    def _one_camera_answers_the_plc(self) -> "Config":
+        triggered = [camera.name for camera in self.cameras if camera.trigger == "mqtt"]
+        if len(triggered) > 1:
+            raise ValueError(
+                f"one camera of a station may have trigger: mqtt, but {', '.join(triggered)} have: each would send a verdict "
+                "of its own on one part, and the PLC goes by the first; give each its own station (station.name, mqtt.prefix)"
+            )
+        return self
+
     @property
     def data_path(self) -> Path:
         """Folder of everything that the program writes (made by whoever writes first)."""

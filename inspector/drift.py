@@ -23,6 +23,7 @@ SHIFT_SIDE_PX = 128
 WINDOW = 100
 """So many of the last parts are compared."""
 MIN_PARTS = 30
+"""The fewest parts that say anything. So many of the newest are also compared alone: a slow change shows there first."""
 RUN_IN = 50
 """So many of the first accepted parts of a revision show how it usually looks."""
 EVERY = 10
@@ -252,7 +253,9 @@ class DriftMonitor:
                 )
             )
         elif len(self._last) >= MIN_PARTS:
-            causes += [*(self._measured() or self._unlike_references()), *self._moved(), *self._mixed()]
+            causes += self._measured(MIN_PARTS) or self._measured(WINDOW) or self._unlike_references()
+            causes += self._moved(MIN_PARTS) or self._moved(WINDOW)
+            causes += self._mixed()
             if abs(sigmas) > SCORE_SIGMAS and not causes:
                 way = "higher" if sigmas < 0 else "lower"
                 risk = "false rejects will rise" if sigmas < 0 else "defects may score too low to be found"
@@ -286,9 +289,9 @@ class DriftMonitor:
         found["novelty"] = float(np.median([sight.novelty for sight in sights]))
         return found
 
-    def _measured(self) -> list[Cause]:
-        """Light and focus: the medians of what was measured against those of the run-in."""
-        off = {name: self._change(name) for name in MIN_RELATIVE}
+    def _measured(self, newest: int) -> list[Cause]:
+        """Light and focus: the medians of what was measured of the newest parts against those of the run-in."""
+        off = {name: self._change(name, newest) for name in MIN_RELATIVE}
         light = [
             name for name in ("level", "contrast", "cast") if off[name] is not None and self._matters(name, off[name])
         ]
@@ -318,9 +321,9 @@ class DriftMonitor:
                 ]
         return []
 
-    def _change(self, name: str) -> tuple[float, float] | None:
-        """Median of a measure of the last parts and of the run-in, if they surely differ."""
-        now = np.asarray([getattr(sight.measures, name) for sight in self._last])
+    def _change(self, name: str, newest: int) -> tuple[float, float] | None:
+        """Median of a measure of the newest parts and of the run-in, if they surely differ."""
+        now = np.asarray([getattr(sight.measures, name) for sight in self._last][-newest:])
         before = np.asarray([getattr(sight.measures, name) for sight in self._run_in])
         spread = max(mad_sigma(before), 1e-3)
         error = 1.25 * spread * sqrt(1.0 / len(now) + 1.0 / len(before))  # of a difference of medians
@@ -336,9 +339,9 @@ class DriftMonitor:
         apart = abs(change[0] - change[1])
         return apart > (MIN_CAST if name == "cast" else MIN_RELATIVE[name] * abs(change[1]))
 
-    def _moved(self) -> list[Cause]:
-        """The camera: all parts lie elsewhere, by the same way."""
-        now = np.asarray([sight.shifted for sight in self._last if sight.shifted is not None])
+    def _moved(self, newest: int) -> list[Cause]:
+        """The camera: all of the newest parts lie elsewhere, by the same way."""
+        now = np.asarray([sight.shifted for sight in self._last if sight.shifted is not None][-newest:])
         before = np.asarray([sight.shifted for sight in self._run_in if sight.shifted is not None])
         if len(now) < MIN_PARTS or len(before) < MIN_PARTS:
             return []

@@ -68,6 +68,7 @@ def test_each_key_refuses_a_value_of_the_wrong_kind_with_its_line(tmp_path: Path
         ("mqtt:\n  prefix: a//b\n", 2, "non-empty levels"),
         ("mqtt:\n  port: 1\nmqtt:\n  port: 2\n", 3, "set twice (first in line 1)"),
         ("cameras:\n  - name: a\n  - name: a\n", 1, "camera names must be unique"),
+        ("cameras:\n  - {name: a, trigger: mqtt}\n  - {name: b, trigger: mqtt}\n", 1, "but a, b have: each would send"),
     ],
 )
 def test_a_fault_names_file_line_and_what_is_known(tmp_path: Path, text: str, line: int, words: str) -> None:

@@ -120,7 +120,7 @@ def example_bytes(channel: Channel) -> bytes:
     """The bytes of a channel's example."""
     message = example_of(channel.model)
     if channel.kind == "late" and isinstance(message, Result):
-        return message.as_late().to_json()
+        return message.as_late(message.ts + 12.5).to_json()
     if channel.is_binary and isinstance(message, Result):
         return pack_result(message, "little")
     return message.to_json()

@@ -161,9 +161,10 @@ class Result(Message):
             raise ValueError(f"with err {self.err} res must be 0 or 2, but is {self.res}")
         return self
 
-    def as_late(self) -> "Result":
-        """The same verdict, marked as late, for the topic `late`."""
-        return self.model_copy(update={"flg": self.flg | int(Flag.LATE)})
+    def as_late(self, now_s: float) -> "Result":
+        """The same verdict, marked as late, for the topic `late`; `now_s` (UTC) tells how late it is."""
+        age_ms = saturate((now_s - self.ts) * 1000 - self.ms, U16_MAX)
+        return self.model_copy(update={"flg": self.flg | int(Flag.LATE), "lat": age_ms})
 
 
 class State(Message):

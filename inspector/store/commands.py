@@ -49,6 +49,26 @@ def submit(
     return row
 
 
+def note(
+    session: Session, station_id: int, *, cid: int, name: str, payload: dict[str, Any], code: int, now: datetime
+) -> None:
+    """Keep a command of the PLC that has run; an older one of the same cid gives way, its audit entry stays."""
+    known = session.scalar(
+        select(Command).where(Command.station_id == station_id, Command.source == "mqtt", Command.cid == cid)
+    )
+    if known is not None:
+        session.delete(known)
+        session.flush()
+    row = submit(session, station_id, source="mqtt", cid=cid, name=name, payload=payload, who="plc", now=now)
+    finish(session, row.id, code, now)
+
+
+def newest(session: Session, station_id: int, source: str, limit: int) -> list[Command]:
+    """The last commands of a source that have run, oldest first."""
+    mine = (Command.station_id == station_id, Command.source == source, Command.code.is_not(None))
+    return list(session.scalars(select(Command).where(*mine).order_by(Command.id.desc()).limit(limit)))[::-1]
+
+
 def pending(session: Session, station_id: int, source: str | None = None) -> list[Command]:
     """Commands that have not run yet, oldest first."""
     query = select(Command).where(Command.station_id == station_id, Command.status == "pending")

@@ -74,6 +74,9 @@ class Station(Base):
     active_recipe_id: Mapped[int | None] = mapped_column(ForeignKey("recipes.id", use_alter=True))
     status: Mapped[dict[str, Any]] = mapped_column(default=dict)  # the last `state` and `hb`, for the dashboard
     seen_at: Mapped[datetime | None]  # when the worker last wrote `status`
+    stopped: Mapped[str] = mapped_column(
+        String(8), default="", server_default=""
+    )  # "stopped", "halted": it was told to
 
 
 class Product(Base):

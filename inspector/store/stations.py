@@ -54,6 +54,11 @@ def next_boot(session: Session, station_id: int, known: int = 0) -> int:
     return station.boot
 
 
+def set_stopped(session: Session, station_id: int, stopped: str) -> None:
+    """Keep what the station was told, over its restarts: "stopped", "halted", or "" to inspect."""
+    get_station(session, station_id).stopped = stopped
+
+
 def set_status(session: Session, station_id: int, status: dict[str, Any], now: datetime) -> None:
     station = get_station(session, station_id)
     station.status, station.seen_at = status, now

@@ -112,11 +112,14 @@ def test_a_verdict_with_an_error_cannot_be_ok_or_undecided(res: int) -> None:
         Result(**{**RESULT, "res": res, "err": int(ErrorCode.DEADLINE_MISSED)})
 
 
-def test_a_late_result_is_the_same_with_the_flag_late() -> None:
-    late = Result(**RESULT).as_late()
+@pytest.mark.parametrize(("after_s", "lat"), [(2.5, 2500), (65.535, 65_535), (9e9, 65_535), (-4.0, 0)])
+def test_a_late_result_is_the_same_with_the_flag_late_and_its_age(after_s: float, lat: int) -> None:
+    result = Result(**RESULT)
+    late = result.as_late(result.ts + result.ms / 1000 + after_s)
 
     assert late.flg == Flag.LATE
-    assert late == Result(**{**RESULT, "flg": 4})
+    assert late.lat == pytest.approx(lat, abs=1)
+    assert late == Result(**{**RESULT, "flg": 4, "lat": late.lat})
 
 
 def test_the_last_will_is_offline_with_its_own_boot() -> None:

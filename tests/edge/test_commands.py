@@ -2,14 +2,17 @@
 
 import json
 import queue
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from edge.commands import CommandDesk, CommandTargets
@@ -17,8 +20,9 @@ from edge.state import ActiveRecipe, Station
 from inspector.contract.codes import AckCode, ErrorCode, StationMode, StationState
 from inspector.contract.session import Received
 from inspector.contract.topics import Topics
-from inspector.errors import StationError
-from inspector.store import engine, stations
+from inspector.errors import StationError, StoreError
+from inspector.store import commands, engine, products, stations
+from inspector.store.schema import Audit
 from inspector.store.writer import StoreWriter
 from tests import stored
 from tests.brokers import wait_until
@@ -68,17 +72,19 @@ class Desk:
     """A command desk with its station and database; `answers` are the codes by cid."""
 
     def __init__(self, folder: Path) -> None:
-        url = f"sqlite:///{folder / 'x.db'}"
-        engine.upgrade(url)
-        self.store = engine.open_store(url)
+        self.url = f"sqlite:///{folder / 'x.db'}"
+        engine.upgrade(self.url)
+        self.store = engine.open_store(self.url)
         self.writer = StoreWriter(self.store)
         self.writer.start()
-        self.station = Station(boot=1, mode=StationMode.PRODUCTION, window_ms=2000, heartbeat_ms=1000)
+        self.station_id: int = self.writer.call(lambda session: stations.ensure_station(session, "s").id)
+        self.station = Station(
+            boot=1, mode=StationMode.PRODUCTION, window_ms=2000, heartbeat_ms=1000, stopped=self.stopped
+        )
         self.camera, self.link = _Camera(), _Link()
         self.answers: dict[int, list[AckCode]] = {}
         self.repeated = 0
         self.prepare: Callable[[int], ActiveRecipe] = lambda _: active()
-        self.station_id: int = self.writer.call(lambda session: stations.ensure_station(session, "s").id)
         targets = CommandTargets(
             station=self.station,
             station_id=self.station_id,
@@ -109,6 +115,12 @@ class Desk:
         self.link.events.put(Received(TOPICS.cmd(name), payload, False, time.monotonic()))
         wait_until(lambda: any(code.is_final for code in self.answers.get(cid, [])[before:]))
         return self.answers[cid][before:]
+
+    @property
+    def stopped(self) -> str:
+        """What the database keeps of the last stop."""
+        with self.store.read() as session:
+            return stations.get_station(session, self.station_id).stopped
 
     @property
     def st(self) -> StationState:
@@ -255,3 +267,169 @@ def test_a_retained_command_is_refused(desk: Desk, name: str) -> None:
     desk.link.events.put(Received(TOPICS.cmd(name), b'{"v":1,"cid":5}', True, time.monotonic()))
     wait_until(lambda: desk.answers.get(5) == [AckCode.RETAINED_REFUSED])
     assert desk.st is StationState.CONTINUOUS_EXECUTION
+
+
+def restarted(desk: Desk, folder: Path) -> Desk:
+    """The station as the next worker finds it."""
+    desk.close()
+    return Desk(folder)
+
+
+@pytest.mark.parametrize("name", ["stop", "abort", "halt"])
+def test_a_station_that_was_stopped_stays_so_over_a_restart(tmp_path: Path, name: str) -> None:
+    with closing(Desk(tmp_path)) as desk:
+        desk.station.set_up(active())
+        assert desk.send(name, 1) == ONCE
+        assert desk.stopped == ("halted" if name == "halt" else "stopped")
+        again = restarted(desk, tmp_path)
+    with closing(again):
+        again.station.set_up(active())
+        assert (again.st, again.station.snapshot.refusal) == (StationState.HALTED, ErrorCode.ABORTED)
+        if name == "halt":
+            assert again.send("start", 2) == REFUSED
+            again.send("reset", 3)
+        assert again.send("start", 4) == ONCE
+        assert (again.st, again.stopped) == (StationState.CONTINUOUS_EXECUTION, "")
+
+
+def test_a_stop_during_a_fault_of_the_database_is_kept_once_it_is_back(desk: Desk) -> None:
+    desk.station.set_up(active())
+    thief = sqlite3.connect(desk.url.removeprefix("sqlite:///"), isolation_level=None)
+    thief.execute("BEGIN IMMEDIATE")
+    assert desk.send("halt", 1) == ONCE
+    assert (desk.st, desk.stopped) == (StationState.HALTED, "")
+    thief.execute("ROLLBACK")
+    thief.close()
+    wait_until(lambda: desk.stopped == "halted", 30)
+
+
+def test_while_the_station_starts_each_command_is_answered_and_none_is_done_later(desk: Desk) -> None:
+    assert desk.send("ping", 1) == ONCE
+    assert desk.send("trigger", 2, trg=41, part="A") == [AckCode.WRONG_STATE]
+    assert desk.send("select_recipe", 3, rcp=1) == [AckCode.BUSY]
+    assert desk.send("start", 4) == REFUSED
+    assert desk.send("challenge_begin", 5, set=1) == REFUSED
+    assert desk.camera.triggers == []
+    assert desk.camera.refused == [(41, "A", ErrorCode.ABORTED)]
+    desk.station.set_up(active())
+    assert desk.send("trigger", 6, trg=42, part="B") == [AckCode.DONE]
+    assert desk.camera.triggers == [(42, "B")]
+    assert desk.st is StationState.CONTINUOUS_EXECUTION
+
+
+@pytest.mark.parametrize("name", ["stop", "halt"])
+def test_a_stop_is_obeyed_while_the_station_starts(desk: Desk, name: str) -> None:
+    assert desk.send(name, 1) == ONCE
+    desk.station.set_up(active())
+    assert desk.st is StationState.HALTED
+
+
+def test_what_people_ask_for_while_the_station_starts_waits_until_it_is_there_but_for_a_halt(desk: Desk) -> None:
+    start, halt = ask(desk, "start", 1), ask(desk, "halt", 2)
+    wait_until(lambda: code_of(desk, halt) == AckCode.DONE)
+    assert code_of(desk, start) is None
+    desk.station.set_up(active())
+    wait_until(lambda: code_of(desk, start) == AckCode.WRONG_STATE)
+    assert desk.st is StationState.HALTED
+
+
+def ask(desk: Desk, name: str, cid: int, **payload: int) -> int:
+    """A command of the dashboard; gives its row."""
+
+    def submit(session: Session) -> int:
+        return commands.submit(
+            session,
+            desk.station_id,
+            source="dashboard",
+            cid=cid,
+            name=name,
+            payload=payload,
+            who="o",
+            now=datetime.now(UTC),
+        ).id
+
+    row: int = desk.writer.call(submit)
+    return row
+
+
+def code_of(desk: Desk, row: int) -> int | None:
+    with desk.store.read() as session:
+        return commands.get_command(session, row).code
+
+
+def test_what_people_ask_for_is_done_once_however_late_its_end_is_written(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _teach(desk, tmp_path)
+    desk.station.set_up(active())
+    prepared: list[int] = []
+    finish, refused = commands.finish, iter(range(6))
+
+    def prepare(recipe_id: int) -> ActiveRecipe:
+        prepared.append(recipe_id)
+        return active()
+
+    def refuse_at_first(*values: Any) -> None:
+        if next(refused, None) is not None:
+            raise StoreError("the database is locked")
+        finish(*values)
+
+    desk.prepare = prepare
+    monkeypatch.setattr(commands, "finish", refuse_at_first)
+    stop = ask(desk, "stop", 1)
+    wait_until(lambda: desk.st is StationState.HALTED)
+    desk.send("start", 2)
+    select = ask(desk, "select_recipe", 3, rcp=1)
+    wait_until(lambda: (code_of(desk, stop), code_of(desk, select)) == (AckCode.DONE, AckCode.DONE))
+    assert next(refused, None) is None
+    assert desk.st is StationState.CONTINUOUS_EXECUTION, "the stop was carried out again"
+    assert prepared == [1]
+
+
+def test_a_command_that_fails_in_an_unexpected_way_is_answered(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.station.set_up(active())
+
+    def fail(*_: Any) -> None:
+        raise StoreError("the database is away")
+
+    monkeypatch.setattr(products, "find_recipe", fail)
+    assert desk.send("select_recipe", 1, rcp=1) == [AckCode.INTERNAL]
+    assert desk.send("select_recipe", 1, rcp=1) == [AckCode.INTERNAL]
+    assert "the database is away" in desk.desk.last_error
+    assert desk.st is StationState.CONTINUOUS_EXECUTION
+
+
+def test_a_command_that_is_sent_again_after_a_restart_is_answered_and_not_carried_out_again(tmp_path: Path) -> None:
+    with closing(Desk(tmp_path)) as desk:
+        desk.station.set_up(active())
+        desk.send("stop", 7)
+        desk.send("start", 8)
+        again = restarted(desk, tmp_path)
+    with closing(again):
+        again.station.set_up(active())
+        assert again.send("stop", 7) == [AckCode.DONE]
+        assert again.st is StationState.CONTINUOUS_EXECUTION
+
+
+def test_a_number_that_was_used_long_ago_is_a_new_command(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.station.set_up(active())
+    desk.send("stop", 7)
+    desk.send("start", 8)
+    monkeypatch.setattr("edge.commands.REMEMBERED_S", 0.0)
+    assert desk.send("stop", 7) == ONCE
+    assert desk.st is StationState.HALTED
+
+
+def test_a_number_that_comes_with_another_command_is_kept_as_that_command(desk: Desk) -> None:
+    desk.station.set_up(active())
+    desk.send("stop", 7)
+    desk.send("start", 7)
+
+    def kept() -> list[tuple[str, int | None]]:
+        with desk.store.read() as session:
+            return [(row.name, row.code) for row in commands.newest(session, desk.station_id, "mqtt", 10)]
+
+    wait_until(lambda: kept() == [("start", AckCode.DONE)])
+    with desk.store.read() as session:
+        told = session.scalars(select(Audit.action).where(Audit.who == "plc").order_by(Audit.id)).all()
+    assert told == ["command stop", "command start"]

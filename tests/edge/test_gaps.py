@@ -88,6 +88,57 @@ def test_overruns_are_told_when_the_line_is_idle() -> None:
     assert _missed(gaps, 6) == []
 
 
+def test_what_passed_by_unseen_before_an_overrun_is_told_with_it_when_the_line_is_idle() -> None:
+    gaps = TriggerGaps(last=100)
+    gaps.overrun(103, "p103")
+    assert gaps.flush() == (
+        Missed(101, "", ErrorCode.MISSED_TRIGGER),
+        Missed(102, "", ErrorCode.MISSED_TRIGGER),
+        Missed(103, "p103", ErrorCode.TRIGGER_OVERRUN),
+    )
+    assert gaps.seen(104).missed == ()
+
+
+def test_nothing_is_told_while_a_trigger_waits_for_its_picture() -> None:
+    gaps = TriggerGaps(last=100)
+    gaps.overrun(103, "p103")
+    assert gaps.flush(lambda: 1) == ()
+    assert _missed(gaps, 102) == [101]
+    assert [each.trg for each in gaps.flush(lambda: 0)] == [103]
+
+
+def test_an_overrun_of_a_counter_that_was_reset_is_told_alone() -> None:
+    gaps = TriggerGaps(last=500)
+    gaps.overrun(1, "p1")
+    assert [each.trg for each in gaps.flush()] == [1]
+    assert _missed(gaps, 3) == [2]
+
+
+def test_a_trigger_that_has_its_verdict_gets_no_second_one_by_coming_again() -> None:
+    gaps = TriggerGaps(last=500)
+    gaps.overrun(500, "p500")
+    assert gaps.flush() == ()
+    assert gaps.seen(501).missed == ()
+
+
+@given(st.lists(st.sampled_from(["seen", "overrun", "lost", "idle"]), max_size=60), st.integers(1, COUNTER_PERIOD))
+def test_whatever_becomes_of_triggers_each_is_told_once_and_in_order(fates: list[str], first: int) -> None:
+    gaps, told, wanted, trg = TriggerGaps(last=first), [], [], first
+    for fate in fates:
+        if fate == "idle":
+            told += [each.trg for each in gaps.flush()]
+            continue
+        trg = trg % COUNTER_PERIOD + 1
+        wanted.append(trg)
+        if fate == "overrun":
+            gaps.overrun(trg, "")
+        elif fate == "seen":
+            told += [*_missed(gaps, trg), trg]
+    trg = trg % COUNTER_PERIOD + 1
+    told += [*_missed(gaps, trg)]
+    assert told == wanted
+
+
 @given(st.sets(st.integers(1, 2000)))
 def test_frames_and_missed_triggers_together_are_the_whole_counter(seen: set[int]) -> None:
     gaps = TriggerGaps(last=0)

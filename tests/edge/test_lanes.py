@@ -53,7 +53,7 @@ def wire() -> Wire:
 
 @pytest.fixture
 def lanes() -> Lanes:
-    return Lanes(WINDOW_S)
+    return Lanes(WINDOW_S, utc_s=lambda: 1.0)
 
 
 def test_a_fresh_verdict_goes_out_with_its_latency_and_the_rest_of_the_window_as_expiry(
@@ -257,6 +257,26 @@ def test_a_verdict_is_delivered_when_both_forms_are_acknowledged(both: Lanes, wi
     assert both.take_acknowledged() == []
     both.acknowledge(wire.of("resultb")[0][0], True, 0.2)
     assert both.take_acknowledged() == [1]
+
+
+@pytest.mark.parametrize(("refused", "taken"), [("result", "resultb"), ("resultb", "result")])
+def test_a_verdict_of_which_a_form_was_refused_goes_on_for_the_record(
+    both: Lanes, wire: Wire, refused: str, taken: str
+) -> None:
+    both.offer(verdict(1))
+    both.pump_live(0.1, wire.send)
+    both.acknowledge(wire.of(refused)[0][0], False, 0.2)
+    both.acknowledge(wire.of(taken)[0][0], True, 0.3)
+    assert both.take_acknowledged() == []
+
+    both.replace_rows([result_row(1)], complete=True)
+    both.pump_records(0.4, wire.send)
+    assert wire.of("late") == []
+    both.pump_records(0.2 + RETRY_S, wire.send)
+    both.acknowledge(wire.of("late")[0][0], True, 6.0)
+    assert both.take_acknowledged() == [1]
+    both.replace_rows([], complete=True)
+    assert both.is_idle
 
 
 def test_a_lost_binary_form_is_sent_again_while_it_is_young_and_never_when_it_is_old(both: Lanes, wire: Wire) -> None:

@@ -5,7 +5,8 @@ import sqlite3
 import time
 from collections import Counter
 
-from inspector.contract.codes import AckCode, ErrorCode
+from inspector.contract.codes import AckCode, ErrorCode, StationState
+from inspector.contract.messages import Halt, Reset, Start
 from inspector.store import commands as command_rows
 from inspector.store import products
 from inspector.types import Verdict
@@ -221,6 +222,29 @@ def test_commands_are_answered_run_once_and_change_what_parts_get(line: Line) ->
         assert line.stop(third) == 0
     witness.close()
     assert len(line.rows()) == 2
+
+
+def test_a_station_that_was_halted_lets_no_part_pass_after_a_kill_until_it_is_reset_and_started(line: Line) -> None:
+    with line.plc("flange") as plc:
+        worker = started(line, plc)
+        assert plc.command(Halt(cid=901)).code == AckCode.DONE
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        second = line.start()
+        wait_until(
+            lambda: plc.state is not None and (plc.state.boot, plc.state.st) == (2, StationState.HALTED), START_S
+        )
+        with Belt(plc, "flange", PERIOD_S) as belt:
+            belt.wait_for(10)
+            plc.wait_decided()
+            assert plc.counts.accepted == 0
+            assert plc.command(Start(cid=902)).code == AckCode.WRONG_STATE
+            assert plc.command(Reset(cid=903)).code == AckCode.DONE
+            assert plc.command(Start(cid=904)).code == AckCode.DONE
+            wait_until(lambda: plc.counts.accepted > 0, 30)
+        plc.wait_decided()
+        assert line.stop(second) == 0
+    _one_row_per_trigger(line, belt.triggers)
 
 
 def _acks(witness: Witness, line: Line) -> list[tuple[int, int]]:
