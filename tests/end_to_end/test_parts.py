@@ -215,7 +215,10 @@ def test_commands_are_answered_run_once_and_change_what_parts_get(line: Line) ->
         assert plc.state.rcp == line.taught["gear"], "a revision that lets a confirmed defect pass was activated"
         assert line.stop(worker) == 0
         third = line.start()
-        wait_until(lambda: plc.state is not None and plc.state.boot == 2 and plc.state.st == 7, START_S)
+        halted = (2, StationState.HALTED)  # the retained stop came to a station that was there, and was obeyed
+        wait_until(lambda: plc.state is not None and (plc.state.boot, plc.state.st) == halted, START_S)
+        assert plc.start_station().code == AckCode.DONE
+        wait_until(lambda: plc.state is not None and plc.state.st == StationState.CONTINUOUS_EXECUTION)
         assert plc.state is not None
         assert plc.state.rcp == line.taught["gear"], "the active product is not kept over a restart"
         wait_until(lambda: (79, AckCode.RETAINED_REFUSED) in _acks(witness, line))
