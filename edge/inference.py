@@ -167,9 +167,10 @@ class Inference:
         path = self._path
         started = time.monotonic()
         stored = path.ledger.commit([self._state(answer) for answer in answers])
-        path.timed("committed", time.monotonic() - started)
+        took_s = time.monotonic() - started
         for statement, _ in stored:  # all of them first: a fault below must not get a part a second verdict
             path.deadlines.close(statement.answer.part)
+        path.timed("committed", took_s)
         for statement, committed in stored:
             part = statement.answer.part
             outbox_id = committed.outbox_ids[0] if committed else 0

@@ -1,7 +1,9 @@
 """The detector as the line uses it: batches, odd pictures, few references, real and drawn defects."""
 
+from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from inspector import simulation
 from inspector.config import EncoderConfig
 from inspector.detection.detector import Detector
 from inspector.detection.encoder import Encoder, load_encoder
-from inspector.detection.memory import MOST
+from inspector.detection.memory import MOST, BatchLimit
 from inspector.detection.variations import variations
 from inspector.images import list_images, read_image
 from inspector.types import Verdict
@@ -54,6 +56,24 @@ def test_more_pictures_than_go_through_at_once_come_back_in_order(detector: Dete
     assert len(many) == MOST + 4
     for number, inspection in enumerate(many):
         assert inspection.score == pytest.approx(many[number % 3].score, rel=1e-5)
+
+
+def test_pictures_that_do_not_fit_into_the_devices_memory_together_are_scored_in_smaller_batches(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = models.pictures(4, 32, seed=1)
+    expected = [one.score for one in detector.inspect(images)]
+    encode, limit = detector.encoder.encode, BatchLimit()
+
+    def small_device(batch: Sequence[np.ndarray], *rest: Any, **named: Any) -> object:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(batch, *rest, **named)
+
+    monkeypatch.setattr(detector.encoder, "limit", limit)
+    monkeypatch.setattr(detector.encoder, "encode", small_device)
+    assert [one.score for one in detector.inspect(images)] == pytest.approx(expected, abs=1e-4)
+    assert limit.pictures == 2
 
 
 def test_no_pictures_give_no_inspections(detector: Detector) -> None:

@@ -1,8 +1,12 @@
 """Batches that do not fit are halved and tried again; larger ones are tried again later."""
 
+import weakref
+from collections.abc import Sequence
+
 import pytest
 import torch
 
+from inspector.detection import memory
 from inspector.detection.memory import GROWS_AFTER, MOST, BatchLimit
 from inspector.errors import EncoderError
 
@@ -32,6 +36,22 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
     assert limit.run(device, range(10)) == [2 * number for number in range(10)]
     assert device.batches == [10, 5, 5]
     assert limit.pictures == 5
+
+
+def test_what_a_failed_pass_held_is_let_go_before_the_memory_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+    at_emptying: list[bool] = []
+
+    def work(items: Sequence[int]) -> list[int]:
+        activations = torch.zeros(8)
+        held.append(weakref.ref(activations))
+        if len(items) > 2:
+            raise torch.OutOfMemoryError("too much")
+        return list(items)
+
+    monkeypatch.setattr(memory, "_free", lambda: at_emptying.append(held[-1]() is not None))
+    assert BatchLimit().run(work, range(4)) == [0, 1, 2, 3]
+    assert at_emptying == [False]
 
 
 def test_a_single_item_that_does_not_fit_is_an_error_that_says_so() -> None:
