@@ -1,6 +1,7 @@
 """A mosquitto with the shipped configuration, rights and certificates; only paths and ports are the test's."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -39,10 +40,11 @@ ROLES = tuple(path.stem for path in (SHIPPED / "acl").glob("*.acl"))
 
 
 class SecuredBroker:
-    """Answers on `port` for certificates and on `password_port` for passwords."""
+    """Answers on `port` for certificates, on `password_port` for passwords, on `fat_port` for the acceptance test."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port, self.password_port = folder, free_port(), free_port()
+        self.folder = folder
+        self.port, self.password_port, self.fat_port = free_port(), free_port(), free_port()
         self.keys = folder / "certs"
         certificates(self.keys, "ca")
         certificates(self.keys, "server", "localhost", HOST)
@@ -50,7 +52,7 @@ class SecuredBroker:
             certificates(self.keys, "client", name)
         (folder / "inspector.acl").write_text(rights())
         passwords = folder / "passwords"
-        for create, name in ((["-c"], "station1"), ([], "station1-plc")):
+        for create, name in ((["-c"], "station1"), ([], "station1-plc"), ([], "fat")):
             subprocess.run(["mosquitto_passwd", "-b", *create, passwords, name, PASSWORD], check=True)
         for private in (folder / "inspector.acl", passwords):
             private.chmod(0o600)
@@ -62,7 +64,8 @@ class SecuredBroker:
 
     def _config(self) -> Path:
         text = (SHIPPED / "inspector.conf").read_text().replace("/etc/mosquitto/", f"{self.folder}/")
-        for shipped, port in (("8883", self.port), ("8884", self.password_port)):
+        text = re.sub(r"^#(?=\w)", "", text, flags=re.MULTILINE)  # the listener of the acceptance test is taken in
+        for shipped, port in (("8883", self.port), ("8884", self.password_port), ("8885", self.fat_port)):
             assert f"listener {shipped}\n" in text
             text = text.replace(f"listener {shipped}\n", f"listener {port} {HOST}\n")
         path = self.folder / "inspector.conf"
@@ -71,7 +74,7 @@ class SecuredBroker:
 
     def _wait(self) -> None:
         deadline = time.monotonic() + 30
-        for port in (self.port, self.password_port):
+        for port in (self.port, self.password_port, self.fat_port):
             while True:
                 try:
                     socket.create_connection((HOST, port), 1).close()
@@ -87,13 +90,15 @@ class SecuredBroker:
         mine = {} if name is None else {"cert_file": folder / f"{name}.crt", "key_file": folder / f"{name}.key"}
         return MqttConfig(port=self.port, prefix=prefix, tls=True, ca_file=self.keys / "ca.crt", **mine)
 
-    def by_password(self, name: str, password: str = PASSWORD, *, prefix: str = PREFIX) -> MqttConfig:
+    def by_password(
+        self, name: str, password: str = PASSWORD, *, prefix: str = PREFIX, port: int | None = None
+    ) -> MqttConfig:
         """Settings of a client with user and password."""
         file = self.folder / f"{name}.password"
         file.write_text(f"{password}\n")
         file.chmod(0o600)
         return MqttConfig(
-            port=self.password_port, prefix=prefix, tls=True, ca_file=self.keys / "ca.crt", username=name,
+            port=port or self.password_port, prefix=prefix, tls=True, ca_file=self.keys / "ca.crt", username=name,
             password_file=file,
         )  # fmt: skip
 

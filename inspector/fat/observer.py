@@ -21,6 +21,8 @@ from inspector.fat.ledger import Ledger
 from inspector.fat.station import CLIENT_ID, CONNECT_S
 
 SEEN_S = 3.0
+PROBE = b"{}"
+"""A heartbeat that is none, for every reader."""
 
 
 class NotPossibleError(BrokerError):
@@ -35,6 +37,8 @@ class Observer:
         self.state: State | None = None
         """What was last said on `state`, by whomever."""
         self.heartbeats = 0
+        self.echoed = threading.Event()
+        """Whether a probe of `hears` has come back."""
         self.malformed = 0
         """Receipts that are none."""
         self._ledger = ledger
@@ -71,6 +75,15 @@ class Observer:
                 raise BrokerError(f"the acceptance test found no broker: {self._link.problem}")
             time.sleep(0.01)
 
+    @property
+    def is_connected(self) -> bool:
+        return self._link.is_connected
+
+    def hears(self) -> bool:
+        """Whether this login may say and hear what a station says: a silent one would take a running station for none."""
+        self._link.publish(self.topics.hb, PROBE, qos=1)
+        return self.echoed.wait(SEEN_S)
+
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish something that did not come from the station's own connection."""
         self._link.publish(topic, payload, qos=1, retain=retain)
@@ -97,6 +110,8 @@ class Observer:
             command = read_command("trigger", event.payload, retained=False)
             if isinstance(command, Trigger):
                 self._ledger.triggered(command.trg)
+        elif kind == "hb" and event.payload == PROBE:
+            self.echoed.set()
         elif kind == "hb" and not event.retained:
             self.heartbeats += 1
         elif kind in ("disp", "state"):

@@ -17,7 +17,7 @@ from inspector.errors import UsageError
 from inspector.fat.bench import Bench, NotAcceptedError
 from inspector.fat.faults import FAULTS, Fault
 from inspector.fat.ledger import Ledger
-from inspector.fat.observer import NotPossibleError, Observer
+from inspector.fat.observer import SEEN_S, NotPossibleError, Observer
 from inspector.fat.opponents import Opponent
 from inspector.fat.station import PlayedStation
 from inspector.fat.wire import wire_of
@@ -116,6 +116,7 @@ def run(plc: Opponent, *, rcp: int, faults: Sequence[Fault] = FAULTS, say: Say =
         observer = Observer(plc.config, ledger)
         observer.start()
         try:
+            _refuse_a_login_that_hears_nothing(observer)
             _refuse_a_second_station(plc, observer)
             known = observer.state
             boot = 1 if known is None else known.boot % U16_MAX + 1
@@ -123,6 +124,7 @@ def run(plc: Opponent, *, rcp: int, faults: Sequence[Fault] = FAULTS, say: Say =
             bench = Bench(plc, station, observer, ledger)
             try:
                 station.start()
+                _refuse_connections_that_end_each_other(observer, boot)
                 outcomes = _play_all(bench, faults, say)
             finally:
                 station.stop()
@@ -139,6 +141,27 @@ def run(plc: Opponent, *, rcp: int, faults: Sequence[Fault] = FAULTS, say: Say =
             duration_s=time.monotonic() - started_s,
             outcomes=tuple(outcomes),
         )
+
+
+def _refuse_a_login_that_hears_nothing(observer: Observer) -> None:
+    if not observer.hears():
+        raise UsageError(
+            f"the broker does not let this login say and hear what the station {observer.topics.base} says; give the test a "
+            "login of its own that may do both (deploy/mosquitto/acl/fat.acl)"
+        )
+
+
+def _refuse_connections_that_end_each_other(observer: Observer, boot: int) -> None:
+    """A broker that makes the client id from the login lets one of our connections live at a time."""
+    until = time.monotonic() + SEEN_S
+    while time.monotonic() < until:
+        if observer.is_connected and observer.state is not None and observer.state.boot == boot and observer.state.on:
+            return
+        time.sleep(0.05)
+    raise UsageError(
+        "the connections of the test end each other: the broker may give all clients of one login the same client id "
+        "(use_username_as_clientid); use a listener that does not (8885 in deploy/mosquitto/inspector.conf)"
+    )
 
 
 def _refuse_a_second_station(plc: Opponent, observer: Observer) -> None:

@@ -19,6 +19,7 @@ from inspector.fat.run import FatResult, Status, run
 from tests.brokers import KINDS, TestBroker, Witness, wait_until
 from tests.plccode.interpreted import InterpretedGate
 from tests.plccode.mutants import MUTANTS, broken
+from tests.secured import SecuredBroker, needs_mosquitto
 
 pytestmark = pytest.mark.any_payload  # broken messages are sent on purpose
 RCP, TIMEOUT_S, PERIOD_S = 5, 2.0, 0.25
@@ -154,3 +155,19 @@ def test_a_broker_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("inspector.fat.observer.CONNECT_S", 0.3)
     with pytest.raises(BrokerError, match="found no broker"):
         play(MqttConfig(port=1), "duplicate")
+
+
+@needs_mosquitto
+def test_on_the_shipped_broker_the_test_runs_by_its_own_login_and_listener(tmp_path: Path) -> None:
+    broker = SecuredBroker(tmp_path)
+    try:
+        with plant(broker.login("station1-plc")):
+            mine = broker.by_password("fat", port=broker.fat_port)
+            (outcome,) = play(mine, "duplicate").outcomes
+            assert outcome.status is Status.PASSED
+            with pytest.raises(UsageError, match="does not let this login say and hear"):
+                play(broker.login("station1"), "duplicate")
+            with pytest.raises(UsageError, match="end each other"):
+                play(broker.by_password("fat"), "duplicate")
+    finally:
+        broker.close()
