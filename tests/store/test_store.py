@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, delete, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -308,46 +310,54 @@ def test_the_writer_serves_urgent_calls_first_and_survives_faults(store: Store) 
     assert writer.failures == 1
 
 
-def test_an_upgrade_from_the_first_schema_keeps_its_verdicts(url: str) -> None:
+REVISIONS = [script.revision for script in ScriptDirectory.from_config(engine._alembic()).walk_revisions()][::-1]
+
+
+def at_revision(url: str, revision: str, *statements: str) -> None:
+    """A database of an older program, with a station and a verdict in it."""
     config = engine._alembic()
     with create_engine(url).begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        command.upgrade(config, revision)
         connection.exec_driver_sql("insert into stations (id, name, boot, status) values (1, 'line', 1, '{}')")
         connection.exec_driver_sql(
             "insert into inspections (id, station_id, boot, seq, trg, camera, frame_id, part, verdict, err, flg, roi,"
             " latency_ms, captured_at, detail) values"
-            " (1, 1, 1, 1, 1, 'top', 1, 'p', 2, 0, 0, 0, 9.0, '2026-01-01 00:00:00+00:00', '{}')"
+            " (7, 1, 1, 1, 1, 'top', 1, 'p', 2, 0, 0, 0, 9.0, '2026-01-01 00:00:00+00:00', '{}')"
         )
-        connection.exec_driver_sql(
-            "insert into regions (id, inspection_id, position, x_px, y_px, width_px, height_px, area_px, area_fraction,"
-            " centroid_x_px, centroid_y_px, peak, mean_excess) values (1, 1, 0, 1, 2, 3, 4, 12, 0.1, 2.5, 4, 1.5, 0.5)"
-        )
-    assert engine.upgrade(url) == ("0001", engine.head_revision())
+        for statement in statements:
+            connection.exec_driver_sql(statement)
 
-    store = engine.open_store(url)
-    with store.read() as session:
-        (region,) = queries.inspection(session, 1).regions
-    store.close()
-    assert (region.peak, region.peak_x_px, region.matches) == (1.5, None, [])
+
+REGION = (
+    "insert into regions (id, inspection_id, position, x_px, y_px, width_px, height_px, area_px, area_fraction,"
+    " centroid_x_px, centroid_y_px, peak, mean_excess) values (1, 7, 0, 1, 2, 3, 4, 12, 0.1, 2.5, 4, 1.5, 0.5)"
+)
+MESSAGE = (
+    "insert into outbox (id, station_id, inspection_id, topic, payload, created_at) values"
+    " (40, 1, 7, 'result', 'kept', '2026-01-01 00:00:00+00:00')"
+)
+
+
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+def test_an_upgrade_from_each_schema_keeps_its_verdicts_and_what_is_not_delivered(url: str, revision: str) -> None:
+    at_revision(url, revision, REGION, MESSAGE)
+    assert engine.upgrade(url) == (revision, engine.head_revision())
+
+    with closing(engine.open_store(url)) as store, store.read() as session:
+        verdict = queries.inspection(session, 7)
+        (region,) = verdict.regions
+        (message,) = journal.pending_outbox(session, 1, 10)
+        assert (verdict.seq, verdict.verdict, verdict.acc) == (1, Verdict.NG, None)
+        assert (region.peak, region.matches) == (1.5, [])
+        assert (message.id, message.payload) == (40, "kept")
+        assert stations.get_station(session, 1).stopped == ""
 
 
 def test_the_id_of_a_delivered_message_is_never_given_to_another_also_in_an_older_database(url: str) -> None:
-    config = engine._alembic()
-    with create_engine(url).begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0010")
-        connection.exec_driver_sql("insert into stations (id, name, boot, status) values (1, 'line', 1, '{}')")
-        connection.exec_driver_sql(
-            "insert into inspections (id, station_id, boot, seq, trg, camera, frame_id, part, verdict, err, flg, roi,"
-            " latency_ms, captured_at, detail) values"
-            " (7, 1, 1, 1, 1, 'top', 1, 'p', 1, 0, 0, 0, 9.0, '2026-01-01 00:00:00+00:00', '{}')"
-        )
-        connection.exec_driver_sql(
-            "insert into outbox (id, station_id, inspection_id, topic, payload, created_at) values"
-            " (40, 1, 7, 'result', 'kept', '2026-01-01 00:00:00+00:00')"
-        )
-        if connection.dialect.name == "postgresql":  # what was written by hand did not count
+    at_revision(url, "0010", MESSAGE)
+    if url.startswith("postgresql"):  # what was written by hand did not count
+        with create_engine(url).begin() as connection:
             for table, last in (("inspections", 7), ("outbox", 40)):
                 connection.exec_driver_sql(f"select setval('{table}_id_seq', {last})")
     engine.upgrade(url)
