@@ -131,10 +131,11 @@ class Inference:
         inspections = scorer.inspect(before.active, images)
         done = time.monotonic()
         self._learn((done - started) / len(images))
-        after = self._path.station.snapshot.refusal_of(batch.epoch)
-        if after is not ErrorCode.NONE:
-            return [refuse(part, after, _why(after)) for part in batch.parts]
-        return self._judged(batch, inspections, before.active, (started, done))
+        after = self._path.station.snapshot  # one for refusal and hold: they must be of the same moment
+        err = after.refusal_of(batch.epoch)
+        if err is not ErrorCode.NONE:
+            return [refuse(part, err, _why(err)) for part in batch.parts]
+        return self._judged(batch, inspections, before.active, after.hold, (started, done))
 
     def _learn(self, part_s: float) -> None:
         """What a part costs, smoothed; never so much that a fresh part would be given up without being tried."""
@@ -145,10 +146,10 @@ class Inference:
         batch: FrameBatch,
         inspections: list[Inspection | None],
         active: ActiveRecipe,
+        hold: ErrorCode,
         span: tuple[float, float],
     ) -> list[Answer]:
         started, done = span
-        hold = self._path.station.snapshot.hold
         answers = []
         for part, inspection in zip(batch.parts, inspections, strict=True):
             answer = held(judge(part, inspection, active, now_monotonic_s=done), hold)

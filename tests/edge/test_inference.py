@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from edge.inference import Inference, VerdictPath
 from edge.ledger import Ledger
 from edge.publisher import LiveVerdict
 from edge.recorder import Recorder
-from edge.state import Station
+from edge.state import Snapshot, Station
 from inspector.config import Config
 from inspector.contract.codes import ErrorCode, StationMode, StationState
 from inspector.contract.messages import Heartbeat
@@ -64,14 +65,16 @@ class _Publisher:
 class Loop:
     """The inspection of one station; `score_of` may wait, raise, or change the station while a picture is scored."""
 
-    def __init__(self, folder: Path, score_of: Callable[[ImageArray], float]) -> None:
+    def __init__(
+        self, folder: Path, score_of: Callable[[ImageArray], float], make_station: type[Station] = Station
+    ) -> None:
         url = f"sqlite:///{folder / 'loop.db'}"
         engine.upgrade(url)
         self.store = engine.open_store(url)
         self.writer = StoreWriter(self.store)
         self.writer.start()
         self.station_id: int = self.writer.call(lambda session: stations.ensure_station(session, "s").id)
-        self.station = Station(boot=1, mode=StationMode.PRODUCTION, window_ms=2000, heartbeat_ms=1000)
+        self.station = make_station(boot=1, mode=StationMode.PRODUCTION, window_ms=2000, heartbeat_ms=1000)
         self.station.set_up(active(score_of, recipe_id=None))
         self.link, self.publisher, self.deadlines, self.inbox = _Link(), _Publisher(), Deadlines(), Inbox(100)
         self.pulse = Pulse(self.link, self.station, PERIOD_S)  # type: ignore[arg-type]
@@ -174,6 +177,36 @@ def test_a_part_that_was_scored_by_a_product_which_is_no_longer_active_is_not_ac
     line.inference.start()
     wait_until(line.told)
     assert line.told() == [(1, Verdict.NONE, ErrorCode.ABORTED)]
+
+
+class _Released(Station):
+    """A station that a challenge holds, and that is released right after the next look at it once `armed`."""
+
+    armed = False
+
+    @property
+    def snapshot(self) -> Snapshot:
+        seen = super().snapshot
+        if self.armed:
+            self.armed = False
+            self.hold(ErrorCode.NONE)
+        return seen
+
+
+def test_a_part_that_was_scored_while_the_station_was_held_is_not_accepted_when_it_is_released_a_moment_later(
+    tmp_path: Path,
+) -> None:
+    def score(_: ImageArray) -> float:
+        line.station.armed = True  # type: ignore[attr-defined]
+        return 0.1
+
+    line = Loop(tmp_path, score, _Released)
+    with closing(line):
+        line.station.hold(ErrorCode.CHALLENGE_FAILED)
+        line.show(1)
+        line.inference.start()
+        wait_until(line.told)
+    assert line.told() == [(1, Verdict.NONE, ErrorCode.CHALLENGE_FAILED)]
 
 
 def test_a_device_that_fails_for_good_ends_the_loop_and_each_part_in_flight_has_one_verdict(loop: Make) -> None:
