@@ -199,19 +199,28 @@ def last_passed(
 
 
 def verified_since(session: Session, station_id: int, recipe_id: int) -> datetime | None:
-    """Since when a challenge with parts is awaited of the recipe's product: the last passed one, or its first activation."""
+    """Since when a challenge with parts is awaited of the recipe's product: the last passed one, or its first activation.
+
+    The last one is the one with the highest number: times are labels of a clock that may have been set in between.
+    """
     product = select(Recipe.product_id).where(Recipe.id == recipe_id).scalar_subquery()
     of_product = select(Recipe.id).where(Recipe.product_id == product)
     passed = session.scalar(
-        select(func.max(ChallengeRun.ended_at)).where(
+        select(ChallengeRun.ended_at)
+        .where(
             ChallengeRun.station_id == station_id,
             ChallengeRun.result == PASSED,
             ChallengeRun.mode == PARTS,
             ChallengeRun.recipe_id.in_(of_product),
         )
+        .order_by(ChallengeRun.id.desc())
+        .limit(1)
     )
-    first = select(func.min(Activation.activated_at)).where(
-        Activation.station_id == station_id, Activation.recipe_id.in_(of_product)
+    first = (
+        select(Activation.activated_at)
+        .where(Activation.station_id == station_id, Activation.recipe_id.in_(of_product))
+        .order_by(Activation.id)
+        .limit(1)
     )
     return passed or session.scalar(first)
 

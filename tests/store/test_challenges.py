@@ -236,6 +236,9 @@ def test_a_challenge_is_awaited_from_the_first_activation_or_the_last_one_with_p
     assert due(8) == plant.now + timedelta(hours=8)
     plant.recipe = plant.teach()  # another revision of the same product
     assert due(8) == plant.now + timedelta(hours=8)
+    plant.now -= timedelta(days=3652)  # the clock is set back: the last one is still the last one
+    plant.challenge(challenges.PASSED, challenges.PARTS)
+    assert due(8) == plant.now + timedelta(hours=8)
 
 
 def test_known_parts_count_in_no_statistics_of_the_line_and_wait_for_no_review(plant: Plant) -> None:
