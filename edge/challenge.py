@@ -59,9 +59,19 @@ class Challenge:
         if found is None:
             self.extra += 1
             return None
-        waiting.remove(found)
-        self._seen[found.id].append(seen)
+        self.book(found, seen)
         return found
+
+    def book(self, member: Member, seen: Seen) -> None:
+        """A verdict of this very member; a second one by the same camera does not count."""
+        waiting = self._waiting.get(seen.camera, [])
+        if member in waiting:
+            waiting.remove(member)
+            self._seen[member.id].append(seen)
+
+    def has_seen(self, member: Member) -> bool:
+        """Whether any camera has had its verdict of this member."""
+        return bool(self._seen[member.id])
 
     @property
     def complete(self) -> bool:

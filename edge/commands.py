@@ -56,7 +56,8 @@ POLL_S = 0.25
 REMEMBERED, REMEMBERED_S = 1024, 600.0
 """So many commands of the PLC, for so long: one that comes again is answered again, and not carried out again."""
 STALE_S = 60.0
-"""A start or stop that has waited for longer, because no worker was there, is not carried out any more."""
+"""A start or stop that has waited for longer, because no worker was there, is not carried out any more; nor is one that
+is from the future by as much: the wall clock was set back, and nobody knows how long it has waited."""
 KEEP_S = 0.2
 """A stop waits so long to be kept in the database before it is answered; one that is not kept by then is tried again."""
 
@@ -201,7 +202,7 @@ class CommandDesk:
             age_s = (datetime.now(UTC) - row.created_at).total_seconds()
             model = COMMANDS.get(row.name)
             code = AckCode.UNKNOWN_COMMAND if model is None else None
-            if model is not None and model is not SelectRecipe and age_s > STALE_S:
+            if model is not None and model is not SelectRecipe and abs(age_s) > STALE_S:
                 code = AckCode.EXPIRED
             try:
                 message = (model or CommandMessage).model_validate({"cid": row.cid, **(row.payload if model else {})})
@@ -397,7 +398,7 @@ class CommandDesk:
             self.last_error = str(error)
             self._station.abandon()
             return AckCode.PREPARE_FAILED
-        self._station.activate(active)
+        self._verification.take_over(active, lambda: self._station.activate(active), now)
         log.info("product %s revision %d is active, asked for by %s", active.name, active.rev, order.who)
         return AckCode.DONE
 

@@ -293,11 +293,10 @@ class Worker:
     def _become_ready(self) -> None:
         """Only with cameras that are open (or known not to be) and a tested recipe does the station say so."""
         active, reason = self._stored_recipe()
-        self._verification.tick()  # a challenge that failed before the restart holds the station from the start
         deadline = time.monotonic() + OPEN_PATIENCE_S
         for camera in self._cameras:
             camera.tried.wait(max(0.0, deadline - time.monotonic()))
-        self._station.set_up(active, reason)
+        self._verification.take_over(active, lambda: self._station.set_up(active, reason))
         for camera in self._cameras:
             camera.go()
 

@@ -88,6 +88,15 @@ def test_one_part_too_many_belongs_to_nobody() -> None:
     assert one.outcome()[0] == PASSED
 
 
+def test_a_verdict_that_is_booked_on_its_member_counts_once_and_for_no_other() -> None:
+    one = challenge(SCRATCH, HOLE)
+    for seq in (1, 2):
+        one.book(HOLE, Seen("a", Verdict.NG, seq))
+    assert (one.has_seen(SCRATCH), one.has_seen(HOLE), one.complete) == (False, True, False)
+    assert one.outcome()[:2] == (FAILED, "scratch: not seen")
+    assert [seen["seq"] for seen in one.outcome()[2][1]["seen"]] == [1]
+
+
 @given(st.lists(st.sampled_from(list(Verdict)), min_size=2, max_size=2), st.booleans())
 def test_no_defect_that_was_accepted_everywhere_ever_passes(verdicts: list[Verdict], first: bool) -> None:
     one = challenge(SCRATCH, HOLE)

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from edge.commands import CommandDesk, CommandTargets
+from edge.commands import STALE_S, CommandDesk, CommandTargets
 from edge.state import ActiveRecipe, Station
 from inspector.contract.codes import AckCode, ErrorCode, StationMode, StationState
 from inspector.contract.session import Received
 from inspector.contract.topics import Topics
 from inspector.errors import StationError, StoreError
 from inspector.store import commands, engine, products, stations
-from inspector.store.schema import Audit
+from inspector.store.schema import Activation, Audit
 from inspector.store.writer import StoreWriter
 from tests import stored
 from tests.brokers import wait_until
@@ -68,6 +68,21 @@ class _Link:
         return self.events
 
 
+class _Verification:
+    """Holds the station by `hold` for each product that takes over."""
+
+    running, problem, hold = False, "", ErrorCode.NONE
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self.taken_over: list[tuple[ErrorCode, datetime | None]] = []
+
+    def take_over(self, _: ActiveRecipe, activate: Callable[[], None], first_at: datetime | None) -> None:
+        self._station.hold(self.hold)
+        self.taken_over.append((self._station.snapshot.refusal, first_at))
+        activate()
+
+
 class Desk:
     """A command desk with its station and database; `answers` are the codes by cid."""
 
@@ -82,6 +97,7 @@ class Desk:
             boot=1, mode=StationMode.PRODUCTION, window_ms=2000, heartbeat_ms=1000, stopped=self.stopped
         )
         self.camera, self.link = _Camera(), _Link()
+        self.verification = _Verification(self.station)
         self.answers: dict[int, list[AckCode]] = {}
         self.repeated = 0
         self.prepare: Callable[[int], ActiveRecipe] = lambda _: active()
@@ -92,7 +108,7 @@ class Desk:
             writer=self.writer,
             prepare=self._prepare,
             approve=lambda _: 0,
-            verification=type("Idle", (), {"running": False, "problem": ""})(),
+            verification=self.verification,  # type: ignore[arg-type]
             part_length=24,
         )
         self.desk = CommandDesk(self.link, self, targets)  # type: ignore[arg-type]
@@ -333,7 +349,7 @@ def test_what_people_ask_for_while_the_station_starts_waits_until_it_is_there_bu
     assert desk.st is StationState.HALTED
 
 
-def ask(desk: Desk, name: str, cid: int, **payload: int) -> int:
+def ask(desk: Desk, name: str, cid: int, *, now: datetime | None = None, **payload: int) -> int:
     """A command of the dashboard; gives its row."""
 
     def submit(session: Session) -> int:
@@ -345,7 +361,7 @@ def ask(desk: Desk, name: str, cid: int, **payload: int) -> int:
             name=name,
             payload=payload,
             who="o",
-            now=datetime.now(UTC),
+            now=now or datetime.now(UTC),
         ).id
 
     row: int = desk.writer.call(submit)
@@ -433,3 +449,36 @@ def test_a_number_that_comes_with_another_command_is_kept_as_that_command(desk: 
     with desk.store.read() as session:
         told = session.scalars(select(Audit.action).where(Audit.who == "plc").order_by(Audit.id)).all()
     assert told == ["command stop", "command start"]
+
+
+def test_a_product_takes_over_with_its_hold(desk: Desk, tmp_path: Path) -> None:
+    _teach(desk, tmp_path)
+    desk.station.set_up(None, ErrorCode.FINGERPRINT_MISMATCH)
+    desk.verification.hold = ErrorCode.CHALLENGE_OVERDUE
+    assert desk.send("reset", 1) == ONCE
+    with desk.store.read() as session:
+        stored_at = session.scalars(select(Activation.activated_at).order_by(Activation.id.desc())).first()
+    assert desk.verification.taken_over == [(ErrorCode.ABORTED, stored_at)]
+    assert desk.station.snapshot.hold is ErrorCode.CHALLENGE_OVERDUE
+
+
+@pytest.mark.parametrize(
+    ("age", "code"),
+    [
+        (timedelta(0), AckCode.DONE),
+        (timedelta(seconds=-STALE_S / 2), AckCode.DONE),
+        (timedelta(hours=1), AckCode.EXPIRED),
+        (timedelta(days=3652), AckCode.EXPIRED),
+        (timedelta(hours=-1), AckCode.EXPIRED),
+        (timedelta(days=-3652), AckCode.EXPIRED),
+    ],
+)
+def test_a_start_whose_age_nobody_can_know_because_the_clock_was_set_is_not_carried_out(
+    desk: Desk, age: timedelta, code: AckCode
+) -> None:
+    desk.station.set_up(active())
+    desk.station.run(False)
+    row = ask(desk, "start", 1, now=datetime.now(UTC) - age)
+    wait_until(lambda: code_of(desk, row) is not None)
+    assert code_of(desk, row) == code
+    assert desk.station.snapshot.running is (code is AckCode.DONE)

@@ -1,125 +1,27 @@
 """Challenges on a station: what holds it, what releases it, and which parts are in doubt."""
 
 import json
+import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import pytest
+from sqlalchemy.orm import Session
 
-from edge.capture import Intake
-from edge.parts import Part, part_of_frame
-from edge.state import Station
-from edge.verdicts import Answer, Statement, held, judge
-from edge.verification import PICTURES, Bench, Verification
+from edge.elapsed import RunClock
+from edge.verification import PICTURES, Verification
 from inspector.config import ChallengeConfig
-from inspector.contract.codes import AckCode, ErrorCode, Flag, StationMode, StationState
+from inspector.contract.codes import AckCode, ErrorCode, StationMode, StationState
 from inspector.contract.messages import Suspects
-from inspector.store import challenges, engine, journal, products, stations
-from inspector.store.challenges import Known
-from inspector.store.schema import Activation
-from inspector.store.writer import StoreWriter
-from inspector.types import Frame, Verdict
-from tests import stored
+from inspector.errors import StoreError
+from inspector.store import challenges, stations
+from inspector.types import Verdict
 from tests.brokers import wait_until
-from tests.edge.detector_stub import active, inspection
-from tests.edge.part_maker import part
-
-NOW = datetime(2026, 1, 2, tzinfo=UTC)
-IMAGE = np.full((32, 32, 3), 90, np.uint8)
-
-
-class Plant:
-    """A station with a database; `score` is what the detector says of each picture that is shown."""
-
-    def __init__(self, folder: Path, config: ChallengeConfig) -> None:
-        url = f"sqlite:///{folder / 'x.db'}"
-        engine.upgrade(url)
-        self.folder, self.seq, self.score = folder, 0, 0.5
-        self.store = engine.open_store(url)
-        self.writer = StoreWriter(self.store)
-        self.writer.start()
-        self.station = Station(boot=1, mode=StationMode.PRODUCTION, window_ms=2000, heartbeat_ms=1000)
-        self.station_id: int = self.writer.call(lambda session: stations.ensure_station(session, "s").id)
-        self.recipe_id: int = self.writer.call(self._teach)
-        self.station.set_up(active(recipe_id=self.recipe_id))
-        self.sent: list[bytes] = []
-        self.connected = True
-        self.plant = Bench(
-            station=self.station,
-            station_id=self.station_id,
-            writer=self.writer,
-            intake=_Intake(self),
-            data_path=folder,
-            cameras=["a"],
-            publish=self._publish,
-        )
-        self.verification = Verification(config, self.plant)
-
-    def _teach(self, session: object) -> int:
-        recipe = stored.request_recipe(
-            session, self.folder, "gear", [("1.png", IMAGE)], station_id=None, who="t", now=NOW, status="ready"
-        )
-        session.add(Activation(station_id=self.station_id, recipe_id=recipe.id, activated_at=NOW))
-        return recipe.id
-
-    def _publish(self, payload: bytes) -> bool:
-        if self.connected:
-            self.sent.append(payload)
-        return self.connected
-
-    def know(self, name: str, expected: str, *, picture: bool = False, set_no: int = 1) -> None:
-        def add(session: object) -> None:
-            product = products.find_product(session, "gear")
-            image = IMAGE if picture else None
-            stored.add_member(
-                session, self.folder, product, Known(name, expected), set_no=set_no, image=image, who="t", now=NOW
-            )
-
-        self.writer.call(add)
-
-    def judge(self, shown: Part, score: float) -> Answer:
-        """The verdict of a part, as the inspection loop gives it."""
-        current = self.station.snapshot
-        assert current.active is not None
-        answer = held(judge(shown, inspection(score), current.active, now_monotonic_s=0.5), current.hold)
-        self.seq += 1
-        flags = answer.flags | Flag.CHALLENGE if shown.challenge else answer.flags  # as the inspection loop does
-        statement = Statement(replace(answer, flags=flags), self.seq, 1)
-        self.writer.call(lambda session: journal.commit_verdicts(session, self.station_id, [statement.record(0.6)]))
-        self.verification.seen(statement)
-        return answer
-
-    def production(self, score: float = 0.5) -> Answer:
-        return self.judge(part(self.seq + 1), score)
-
-    def put_on_the_line(self, score: float) -> Answer:
-        """A known part before the camera."""
-        assert self.station.snapshot.challenge
-        return self.judge(replace(part(self.seq + 1), challenge=True, part_id=""), score)
-
-    def tick(self) -> None:
-        """As the scheduler does, once what was posted is written."""
-        self.writer.call(lambda session: None)
-        self.verification.tick()
-
-    def close(self) -> None:
-        self.verification.stop()
-        self.writer.stop()
-        self.store.close()
-
-
-class _Intake(Intake):
-    """Answers a kept picture at once, as an idle line does."""
-
-    def __init__(self, plant: Plant) -> None:
-        self._plant = plant
-
-    def challenge(self, frame: Frame) -> None:
-        shown = part_of_frame(frame, number=1, epoch=0, deadline_s=60.0, challenge=True)
-        self._plant.judge(replace(shown, deadline_monotonic_s=1e12), self._plant.score)
+from tests.edge.challenge_plant import NOW, Plant, last
+from tests.edge.detector_stub import active
+from tests.edge.test_elapsed import STEPS, Clocks
 
 
 @pytest.fixture
@@ -132,12 +34,6 @@ def plant(tmp_path: Path, config: ChallengeConfig) -> Iterator[Plant]:
     made = Plant(tmp_path, config)
     yield made
     made.close()
-
-
-def last(plant: Plant) -> challenges.ChallengeRun:
-    plant.writer.call(lambda session: None)
-    with plant.store.read() as session:
-        return challenges.runs(session, plant.station_id)[0]
 
 
 def fail_with_parts(plant: Plant) -> None:
@@ -306,3 +202,162 @@ def test_time_since_the_last_passed_challenge_counts_from_its_end(plant: Plant) 
         since = challenges.verified_since(session, plant.station_id, plant.recipe_id)
     assert since is not None
     assert datetime.now(UTC) - since < timedelta(minutes=1)
+
+
+HOLDS = ChallengeConfig(every_h=8.0, overdue_holds=True)
+
+
+@pytest.mark.parametrize("config", [HOLDS])
+def test_an_overdue_product_is_held_before_its_first_part_can_be_judged(plant: Plant) -> None:
+    held_by: list[ErrorCode] = []
+    snapshot = plant.station.snapshot
+    plant.verification.take_over(snapshot.active, lambda: held_by.append(plant.station.snapshot.hold))
+    assert held_by == [ErrorCode.CHALLENGE_OVERDUE]
+    plant.verification.take_over(None, lambda: held_by.append(plant.station.snapshot.hold))
+    assert held_by[1:] == [ErrorCode.NONE]
+
+
+@pytest.mark.parametrize("config", [HOLDS])
+def test_while_a_product_takes_over_no_look_at_the_one_before_releases_the_station(plant: Plant) -> None:
+    current, seen = plant.station.snapshot.active, []
+    plant.station.activate(active(recipe_id=99))  # never activated before: nothing is awaited of it
+    looker = threading.Thread(target=plant.verification.tick)
+
+    def activate() -> None:
+        looker.start()
+        looker.join(0.2)
+        seen.append(plant.station.snapshot.hold)
+        assert current is not None
+        plant.station.activate(current)
+
+    plant.verification.take_over(current, activate)
+    looker.join()
+    assert seen == [ErrorCode.CHALLENGE_OVERDUE]
+    assert plant.station.snapshot.hold is ErrorCode.CHALLENGE_OVERDUE
+
+
+@pytest.mark.parametrize(
+    ("config", "hold"), [(HOLDS, ErrorCode.CHALLENGE_OVERDUE), (ChallengeConfig(), ErrorCode.NONE)]
+)
+def test_a_product_of_which_nothing_can_be_read_is_taken_for_overdue_until_it_can(
+    plant: Plant, hold: ErrorCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant.know("scratch", "defect")
+    plant.verification.begin(1, challenges.PARTS, "op")
+    plant.put_on_the_line(3.0)
+    plant.tick()
+
+    def away() -> None:
+        raise StoreError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plant.store, "read", away)
+        plant.verification.take_over(plant.station.snapshot.active, lambda: None)
+    assert plant.station.snapshot.hold is hold
+    plant.tick()
+    assert plant.station.snapshot.hold is ErrorCode.NONE
+
+
+def test_a_challenge_that_fails_while_the_database_is_read_stays_a_hold(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant.know("scratch", "defect")
+    read = plant.store.read
+
+    @contextmanager
+    def slow() -> Iterator[Session]:
+        with read() as session:
+            yield session
+        monkeypatch.undo()
+        plant.verification.begin(1, challenges.PARTS, "op")
+        plant.put_on_the_line(0.5)
+
+    monkeypatch.setattr(plant.store, "read", slow)
+    plant.verification.tick()
+    assert plant.station.snapshot.hold is ErrorCode.CHALLENGE_FAILED
+    assert plant.station.alarms.first is ErrorCode.CHALLENGE_FAILED
+    plant.tick()
+    assert plant.station.snapshot.hold is ErrorCode.CHALLENGE_FAILED
+
+
+def test_no_part_of_the_production_comes_between_the_end_of_a_failed_challenge_and_the_hold(plant: Plant) -> None:
+    seen: list[tuple[bool, ErrorCode]] = []
+    plant.station.announce = lambda: seen.append((plant.station.mode is StationMode.CHALLENGE, plant.station.shown[1]))
+    fail_with_parts(plant)
+    assert seen == [
+        (True, ErrorCode.NONE),
+        (True, ErrorCode.CHALLENGE_FAILED),
+        (False, ErrorCode.CHALLENGE_FAILED),
+    ]
+
+
+class Timed(Plant):
+    """A plant whose product was activated an hour before the run, and is due after eight."""
+
+    def __init__(self, folder: Path, clocks: Clocks) -> None:
+        super().__init__(folder, HOLDS, RunClock(clocks.utc, clocks.monotonic_s))
+        self.clocks = clocks
+
+    def is_held_after(self, duration_h: float) -> bool:
+        self.clocks.wait(duration_h * 3600)
+        self.tick()
+        return self.station.snapshot.hold is ErrorCode.CHALLENGE_OVERDUE
+
+    def restart(self) -> None:
+        self.verification.stop()
+        self.verification = Verification(HOLDS, self.plant, RunClock(self.clocks.utc, self.clocks.monotonic_s))
+
+    def prove(self) -> None:
+        self.verification.begin(1, challenges.PARTS, "op")
+        self.put_on_the_line(3.0)
+
+
+@pytest.fixture
+def timed(tmp_path: Path) -> Iterator[Timed]:
+    made = Timed(tmp_path, Clocks(NOW + timedelta(hours=1)))
+    made.know("scratch", "defect")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_of_the_wall_clock_neither_holds_the_station_nor_releases_it(timed: Timed, step: timedelta) -> None:
+    assert not timed.is_held_after(0.0)
+    timed.clocks.set(step)
+    assert not timed.is_held_after(6.9)
+    assert timed.is_held_after(0.2)
+    timed.clocks.set(-2 * step)
+    assert timed.is_held_after(0.0)
+    timed.prove()
+    assert not timed.is_held_after(7.9)
+    assert timed.is_held_after(0.2)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_product_that_is_new_after_a_step_of_the_wall_clock_has_its_full_time(timed: Timed, step: timedelta) -> None:
+    timed.clocks.set(step)
+    at = timed.clocks.utc()
+    recipe_id = timed.writer.call(timed.teach_new)
+    timed.writer.call(lambda session: stations.set_active_recipe(session, timed.station_id, recipe_id, "op", at))
+    new = active(recipe_id=recipe_id)
+    timed.verification.take_over(new, lambda: timed.station.activate(new), at)
+    assert not timed.is_held_after(7.9)
+    assert timed.is_held_after(0.2)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_after_a_restart_with_a_wrong_clock_a_challenge_that_passes_counts_in_full(
+    timed: Timed, step: timedelta
+) -> None:
+    timed.clocks.wait(3600)
+    timed.prove()
+    timed.tick()
+    timed.clocks.set(step)
+    timed.restart()
+    is_overdue = step > timedelta(hours=8) or step < timedelta(0)
+    assert timed.is_held_after(1.5) is is_overdue
+    timed.clocks.set(-step)
+    assert timed.is_held_after(0.0) is is_overdue
+    timed.prove()
+    assert not timed.is_held_after(7.9)
+    assert timed.is_held_after(0.2)

@@ -180,6 +180,24 @@ def test_a_held_station_stays_held_over_a_kill_and_is_released_by_an_override(pr
         assert proven.stop(second) == 0
 
 
+def test_a_station_whose_challenge_is_overdue_accepts_not_one_part_after_a_start(proven: Line) -> None:
+    proven.values["challenge"] = {"every_h": 1e-6, "overdue_holds": True}
+    with proven.plc("flange") as plc, Belt(plc, "flange", PERIOD_S):
+        for start in (1, 2):
+            held_before = len([row for row in proven.rows() if row.err == ErrorCode.CHALLENGE_OVERDUE])
+            worker = proven.start()
+
+            def held(before: int = held_before) -> bool:
+                rows = [row for row in proven.rows() if row.err == ErrorCode.CHALLENGE_OVERDUE]
+                return len(rows) > before + 10
+
+            wait_until(held, START_S)
+            assert proven.stop(worker) == 0
+            assert proven.boot() == start
+        assert accepted(plc) == 0
+    assert {row.verdict for row in proven.rows()} == {Verdict.NONE}
+
+
 def inspector(line: Line, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "inspector", "challenge", *arguments, "--config", str(line.config_path)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
