@@ -59,6 +59,7 @@ class Ledger:
                     lambda session: journal.commit_verdicts(session, self._station_id, records),
                     urgent=True,
                     timeout_s=COMMIT_TIMEOUT_S,
+                    about={record.identity for record in records},
                 )
                 self._stored += records
                 return list(zip(statements, committed, strict=True))
@@ -71,7 +72,8 @@ class Ledger:
             raise StationError(f"the database is away and {MAX_BACKLOG} verdicts wait; the station stops")
         failed = [statement.not_stored() for statement in statements]
         owed = [statement.record(time.monotonic()) for statement in failed]
-        self._redo.append(owed)  # at once: a worker that dies now must not take along what the PLC is told
+        # At once: neither a worker that dies now nor a power cut may take along what the PLC is told.
+        self._redo.append(owed, durable=True)
         self._backlog.extend(owed)
         return [(statement, None) for statement in failed]
 
@@ -96,8 +98,9 @@ class Ledger:
             return
         while self._backlog:
             chunk = [self._backlog[place] for place in range(min(CHUNK, len(self._backlog)))]
+            about = {record.identity for record in chunk}
             try:
-                self._writer.call(partial(self._settle, chunk), urgent=True, timeout_s=COMMIT_TIMEOUT_S)
+                self._writer.call(partial(self._settle, chunk), urgent=True, timeout_s=COMMIT_TIMEOUT_S, about=about)
             except Exception as error:  # noqa: BLE001 - the same as in commit, and told once a second
                 log.warning("%d verdicts still wait for the database: %s", len(self._backlog), error)
                 if is_damage(error):
@@ -135,6 +138,6 @@ class Ledger:
         self._backlog.clear()
 
     def _settle(self, records: list[VerdictRecord], session: Session) -> None:
-        # A commit that was given up on may have come through after all; its row would tell another story than the
-        # PLC heard.
+        # A commit that was given up on in its last moment may have come through after all; its row would tell another
+        # story than the PLC heard.
         journal.replace_verdicts(session, self._station_id, records)

@@ -17,10 +17,12 @@ class StationOutbox:
     station_id: int
 
     def pending(self, limit: int) -> Sequence[OutboxMessage]:
-        """The oldest rows, oldest first. Raises StoreError."""
+        """The oldest rows, oldest first; none of a verdict that the PLC may have heard otherwise. Raises StoreError."""
+        in_doubt = self.writer.in_doubt  # as it was before: what is put right meanwhile is read as it was
         with self.writer.store.read() as session:
             rows = journal.pending_outbox(session, self.station_id, limit)
-            return [OutboxMessage(row.id, row.topic, row.payload) for row in rows]
+        in_doubt = in_doubt | self.writer.in_doubt
+        return [OutboxMessage(row.id, row.topic, row.payload) for row, verdict in rows if verdict not in in_doubt]
 
     def clear(self, ids: Sequence[int]) -> None:
         """Delete rows. Raises StoreError."""

@@ -10,9 +10,10 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from edge.mqtt import Connected, Lost, MqttLink, Received
@@ -22,7 +23,7 @@ from inspector.contract.codes import PASSING_FLAGS, ErrorCode, Flag
 from inspector.contract.reports import Disposition
 from inspector.errors import ContractError, StoreError
 from inspector.store import journal
-from inspector.store.journal import PlcDecision, VerdictRecord
+from inspector.store.journal import Identity, PlcDecision, VerdictRecord
 from inspector.store.writer import StoreWriter
 from inspector.types import Verdict
 
@@ -34,6 +35,9 @@ REMEMBERED = 1000
 REMEMBERED_S = 10.0
 """A receipt may overtake the knowledge of its verdict by so much; an older one is of another part of that number."""
 MOST_AT_ONCE = 100
+MOST_UNWRITTEN = 20_000
+"""Receipts that wait for the database or for their verdicts' rows: as many as verdicts can wait for it."""
+RETRY_S = 1.0
 LET_PASS, SILENT = "plc", "receipt"
 """Sources of alarm 703: the PLC let a part pass; it sent no receipt for one."""
 ACCEPTABLE = PASSING_FLAGS | Flag.SIMULATED
@@ -53,6 +57,10 @@ class Told:
     flg: int
 
     @property
+    def identity(self) -> Identity:
+        return self.boot, self.seq
+
+    @property
     def may_pass(self) -> bool:
         return self.verdict is Verdict.OK and not self.err and not self.flg & ~int(ACCEPTABLE)
 
@@ -61,12 +69,15 @@ class Told:
         return f"part {self.part or '-'} (trigger {self.trg}, seq {self.seq}): {self.verdict.name}{why}"
 
 
-Stored = Mapping[tuple[int, int], VerdictRecord] | None
-"""Verdicts by (boot, seq); None: the database is away."""
+Stored = Mapping[Identity, VerdictRecord] | None
+"""None: the database is away."""
 
 
 class ReceiptBook:
-    """Verdicts that wait for their receipts, and receipts that came before them. Safe to use from all threads."""
+    """Verdicts that wait for their receipts, receipts that came before them, and what is not written of either.
+
+    Safe to use from all threads.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         """A part that must be rejected needs its receipt within so long, once the PLC has sent one at all; 0: never."""
@@ -76,7 +87,10 @@ class ReceiptBook:
         self._awaited: OrderedDict[int, tuple[Told, float]] = OrderedDict()
         self._told: OrderedDict[int, Told] = OrderedDict()
         self._came: OrderedDict[int, tuple[Disposition, float]] = OrderedDict()
-        self._unstored: list[PlcDecision] = []
+        self._owed: OrderedDict[Identity, None] = OrderedDict()
+        self._unwritten: OrderedDict[Identity, PlcDecision] = OrderedDict()
+        self.forgotten = 0
+        """Receipts that were too many to be kept until they could be written."""
 
     def tell(self, told: Told, now_monotonic_s: float) -> bool:
         """A verdict is out; True if the PLC is known to have let its part pass although it must not."""
@@ -89,17 +103,45 @@ class ReceiptBook:
                 if not told.may_pass:
                     _keep(self._awaited, told.trg, (told, now_monotonic_s))
                 return False
-            if not receipt.seq:  # the PLC did not wait for this verdict; its part is this one all the same
-                self._unstored.append(PlcDecision(told.boot, told.seq, receipt.acc, receipt.rsn))
-            # The verdict that a receipt names is looked up when it comes; here it is about that of another camera.
-            other = (receipt.boot, receipt.seq) != (told.boot, told.seq)
+            # The verdict that a receipt names is looked up when it comes; here it may be about that of another camera.
+            other = (receipt.boot, receipt.seq) != told.identity
+            if not (receipt.seq and other):  # without a number the PLC did not wait for this verdict of its part
+                self._add(PlcDecision(told.boot, told.seq, receipt.acc, receipt.rsn))
             return not told.may_pass and other and bool(receipt.acc and receipt.seq)
 
-    def unstored(self) -> list[PlcDecision]:
-        """What the PLC did with parts whose verdicts came after it; each is given once."""
+    def owe(self, verdict: Identity) -> None:
+        """It is told without being stored; its row comes once the database is back."""
         with self._lock:
-            given, self._unstored = self._unstored, []
-            return given
+            _keep(self._owed, verdict, None, MOST_UNWRITTEN)
+
+    def unwritten(self, new: Sequence[PlcDecision], most: int) -> list[PlcDecision]:
+        """What is to be written: `new`, and the `most` oldest of what waits; all of it waits until `wrote` is told."""
+        with self._lock:
+            chosen = {one.identity: one for one in islice(self._unwritten.values(), most)}
+            for one in new:
+                self._add(one)
+            return list((chosen | {one.identity: one for one in new}).values())
+
+    def wrote(self, tried: Sequence[PlcDecision], stored: Container[Identity]) -> None:
+        """`tried` was written as far as its verdicts are stored; of the others wait those whose rows are yet to come."""
+        with self._lock:
+            for one in tried:
+                if one.identity in stored:
+                    self._owed.pop(one.identity, None)
+                if self._unwritten.get(one.identity) != one:
+                    continue  # the PLC has said something else meanwhile
+                if one.identity in self._owed:
+                    self._unwritten.move_to_end(one.identity)
+                else:
+                    del self._unwritten[one.identity]
+
+    @property
+    def waiting(self) -> int:
+        """How many are not written."""
+        return len(self._unwritten)
+
+    def _add(self, decision: PlcDecision) -> None:
+        self.forgotten += _keep(self._unwritten, decision.identity, decision, MOST_UNWRITTEN)
 
     def take(self, receipt: Disposition, now_monotonic_s: float) -> Told | None:
         """A receipt came; gives the verdict that it is about, the one that must be rejected if there are several."""
@@ -136,11 +178,14 @@ def _decision(receipt: Disposition, told: Told | None) -> PlcDecision:
     return PlcDecision(named.boot, named.seq, receipt.acc, receipt.rsn)
 
 
-def _keep(kept: "OrderedDict[int, Any]", key: int, value: Any) -> None:
+def _keep(kept: "OrderedDict[Any, Any]", key: object, value: object, most: int = REMEMBERED) -> int:
+    """The newest `most`; gives how many had to go."""
     kept[key] = value
     kept.move_to_end(key)
-    if len(kept) > REMEMBERED:
+    gone = len(kept) - most
+    if gone > 0:
         kept.popitem(last=False)
+    return max(gone, 0)
 
 
 class Receipts:
@@ -158,7 +203,8 @@ class Receipts:
         self._events: queue.Queue[Any] = link.listen(Connected, Lost, Received)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="receipts", daemon=True)
-        self._came = self._unconfirmed = 0
+        self._came = self._unconfirmed = self._forgotten = 0
+        self._retry_at = 0.0
 
     def start(self) -> None:
         self._thread.start()
@@ -175,6 +221,8 @@ class Receipts:
         """A verdict is out. Without a connection its receipt could not be heard, and is not awaited."""
         result = statement.result
         told = Told(result.boot, result.seq, result.trg, result.part, Verdict(result.res), result.err, result.flg)
+        if told.err == ErrorCode.STORAGE:
+            self._book.owe(told.identity)
         if self._link.is_connected and self._book.tell(told, time.monotonic()):
             self._let_pass(str(told))
 
@@ -184,13 +232,14 @@ class Receipts:
                 self._turn()
             except Exception:  # whatever a receipt holds must not end the thread that reads the next one
                 log.exception("a receipt of the PLC failed in an unexpected way")
+        self._write_the_rest()
 
     def _turn(self) -> None:
         receipts = self._take_in()
         self._came += len(receipts)
         about = [self._book.take(receipt, came) for receipt, came in receipts]
         decisions = [_decision(receipt, told) for (receipt, _), told in zip(receipts, about, strict=True)]
-        stored = self._store([*self._book.unstored(), *decisions])
+        stored = self._store(decisions)
         for (receipt, _), told in zip(receipts, about, strict=True):
             self._judge(receipt, told, stored)
         for told in self._book.overdue(time.monotonic()):
@@ -216,15 +265,35 @@ class Receipts:
             return found
 
     def _store(self, decisions: Sequence[PlcDecision]) -> Stored:
-        """Put them beside their verdicts; gives the verdicts that they name, None while the database is away."""
-        if not decisions:
+        """Put them beside their verdicts; gives the verdicts that they name, None while the database is away.
+
+        What waits goes along, or alone once a second; a part that was told NONE (800) has its row only later.
+        """
+        if not decisions and not (self._book.waiting and time.monotonic() >= self._retry_at):
             return {}
-        work = partial(journal.set_dispositions, station_id=self._station_id, decisions=decisions)
+        chosen = self._book.unwritten(decisions, MOST_AT_ONCE)
+        if self._book.forgotten > self._forgotten:
+            self._forgotten = self._book.forgotten
+            log.error("too many receipts of the PLC wait for the database; forgotten so far: %d", self._forgotten)
+        self._retry_at = time.monotonic() + RETRY_S
+        work = partial(journal.set_dispositions, station_id=self._station_id, decisions=chosen)
         try:
-            return self._writer.call(work, timeout_s=STORE_TIMEOUT_S)
+            stored = self._writer.call(work, timeout_s=STORE_TIMEOUT_S)
         except StoreError as error:
-            log.warning("receipts of the PLC are not stored: %s", error)
+            log.warning("receipts of the PLC wait for the database (%d): %s", self._book.waiting, error)
             return None
+        self._book.wrote(chosen, stored)
+        return stored
+
+    def _write_the_rest(self) -> None:
+        """The station stops: what waits, as far as the rows are there now."""
+        left = self._book.waiting + 1
+        while 0 < self._book.waiting < left:
+            left = self._book.waiting
+            self._retry_at = 0.0
+            self._store([])
+        if left := self._book.waiting:
+            log.error("receipts of the PLC that are not stored: %d", left)
 
     def _judge(self, receipt: Disposition, about: Told | None, stored: Stored) -> None:
         """A part that the PLC let pass must have been told OK, by the verdict that the PLC names."""

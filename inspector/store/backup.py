@@ -73,9 +73,9 @@ def back_up(source: Path, target: Path) -> None:
             copy.execute("PRAGMA journal_mode=DELETE")
         if problem := faults(part):
             raise StoreError(f"{source}: its copy is damaged ({problem}); nothing was kept")
-        _sync(part)
+        sync(part)
         part.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"{source}: cannot be backed up to {target}: {error}") from error
     finally:
@@ -130,6 +130,17 @@ def quarantine(path: Path, folder: Path, now: datetime) -> Path:
     return place
 
 
+def sync(path: Path) -> None:
+    """Bring a file or a folder to the disk; Windows has no handle of a folder and needs none."""
+    if path.is_dir() and os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() or os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     """An existing database; never makes one."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S)
@@ -140,14 +151,3 @@ def _stamp(path: Path, source: Path) -> datetime | None:
         return datetime.strptime(path.stem.removeprefix(f"{source.stem}-"), STAMP).replace(tzinfo=UTC)
     except ValueError:
         return None
-
-
-def _sync(path: Path) -> None:
-    """Bring a file or a folder to the disk; Windows has no handle of a folder and needs none."""
-    if path.is_dir() and os.name != "posix":
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() or os.name == "posix" else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

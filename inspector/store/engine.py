@@ -1,11 +1,13 @@
 """One engine factory for SQLite and PostgreSQL, and the migrations of both kinds of database: a station's and the plant's.
 
 SQLite: the write engine begins every transaction with BEGIN IMMEDIATE (SQLAlchemy's default lost concurrent updates without
-an error), the read engine is read-only; WAL, synchronous=FULL, busy_timeout. Errors of SQLAlchemy become StoreError here.
+an error), the read engine is read-only; WAL, synchronous=FULL, busy_timeout. PostgreSQL waits as long for a lock, and ends a
+transaction of ours that does nothing. Errors of SQLAlchemy become StoreError here.
 """
 
 import importlib.util
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -42,6 +44,8 @@ SERVER_OPTIONS: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 """Of libpq: a server that went away without a word must not keep a thread waiting for hours."""
+IDLE_TIMEOUT_MS = 60_000
+"""Our transactions are short: one that does nothing for so long belongs to a program that hangs and is in others' way."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ def upgrade(url: str, lineage: Lineage = STATION) -> tuple[str | None, str]:
     before = current_revision(url, lineage)
     _refuse_newer(url, before, lineage)
     config = _alembic(lineage)
-    engine = _engine(parsed, read_only=False)
+    engine = _engine(parsed, read_only=False, patient=True)
     try:
         with _told(url), engine.begin() as connection:
             config.attributes["connection"] = connection
@@ -257,10 +261,12 @@ def _shown(url: str) -> str:
     return _parsed(url).render_as_string(hide_password=True)
 
 
-def _engine(url: URL, *, read_only: bool) -> Engine:
+def _engine(url: URL, *, read_only: bool, patient: bool = False) -> Engine:
+    """`patient`, for upgrades: what took minutes must not fail for a lock that is free some seconds later."""
     try:
         if url.get_backend_name() != "sqlite":
-            engine = create_engine(url, pool_pre_ping=True, connect_args=SERVER_OPTIONS)
+            limits = {} if patient else {"options": _limits(url)}
+            engine = create_engine(url, pool_pre_ping=True, connect_args=SERVER_OPTIONS | limits)
             return engine.execution_options(postgresql_readonly=True) if read_only else engine
         engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
     except (NoSuchModuleError, ArgumentError, ImportError) as error:
@@ -269,6 +275,13 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
     if url.database and url.database != ":memory:":
         _follow_the_file(engine, Path(url.database))
     return engine
+
+
+def _limits(url: URL) -> str:
+    """For the server: how long we wait for a lock, and others for one of ours. What the user says comes last and wins."""
+    own = f"-c lock_timeout={BUSY_TIMEOUT_MS} -c idle_in_transaction_session_timeout={IDLE_TIMEOUT_MS}"
+    said = url.query.get("options") or os.environ.get("PGOPTIONS", "")
+    return " ".join([own, *([said] if isinstance(said, str) else said)])
 
 
 def _follow_the_file(engine: Engine, path: Path) -> None:

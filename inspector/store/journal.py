@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, select, tuple_
+from sqlalchemy import and_, delete, select, tuple_, update
 from sqlalchemy.orm import Session, defer
 
 from inspector.store import copying
@@ -18,8 +18,15 @@ MISSED_TRIGGER, LATE = 104, 4
 TRIGGERS = 2**32 - 1
 """The PLC's counter goes 1 … 2³²−1, 1 …"""
 
+DISPOSITION = (InspectionRow.acc, InspectionRow.rsn, InspectionRow.disposition_no)
+"""What the PLC did with the part of a verdict."""
+
 SETTLED_LATER = and_(InspectionRow.err == MISSED_TRIGGER, InspectionRow.flg.op("&")(LATE) != 0)
 """Verdicts of an absence: their triggers came before those of rows that are older."""
+
+
+Identity = tuple[int, int]
+"""Of a verdict of a station: boot and number."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,10 @@ class VerdictRecord:
     messages: tuple[tuple[str, str], ...] = ()
     unseen: int = 0
 
+    @property
+    def identity(self) -> Identity:
+        return self.boot, self.seq
+
 
 @dataclass(frozen=True)
 class PlcDecision:
@@ -58,6 +69,10 @@ class PlcDecision:
     seq: int
     acc: int
     rsn: int
+
+    @property
+    def identity(self) -> Identity:
+        return self.boot, self.seq
 
 
 @dataclass(frozen=True)
@@ -95,16 +110,26 @@ def commit_verdicts(session: Session, station_id: int, verdicts: Sequence[Verdic
 
 
 def replace_verdicts(session: Session, station_id: int, verdicts: Sequence[VerdictRecord]) -> None:
-    """Store verdicts whose rows may be there already and tell another story; what was copied of them is copied again."""
+    """Store verdicts whose rows may be there already and tell another story; what was copied of them is copied again.
+
+    What the PLC did with their parts stays.
+    """
     mine = InspectionRow.station_id == station_id
-    identities = [(verdict.boot, verdict.seq) for verdict in verdicts]
-    known = select(InspectionRow.id).where(mine, tuple_(InspectionRow.boot, InspectionRow.seq).in_(identities))
-    if ids := list(session.scalars(known)):
+    identities = [verdict.identity for verdict in verdicts]
+    known = tuple_(InspectionRow.boot, InspectionRow.seq).in_(identities)
+    columns = (InspectionRow.id, InspectionRow.boot, InspectionRow.seq, *DISPOSITION)
+    there = {(row.boot, row.seq): row for row in session.execute(select(*columns).where(mine, known))}
+    if there:
+        ids = [row.id for row in there.values()]
         session.execute(delete(InspectionRow).where(InspectionRow.id.in_(ids)))
         copying.go_back(session, station_id, verdict_id=min(ids) - 1)  # SQLite may give the same id to the new row
         told = tuple_(AbsenceRow.boot, AbsenceRow.seq).in_(identities)
         session.execute(delete(AbsenceRow).where(AbsenceRow.station_id == station_id, told))
-    commit_verdicts(session, station_id, verdicts)
+    committed = commit_verdicts(session, station_id, verdicts)
+    for verdict, made in zip(verdicts, committed, strict=True):
+        if (old := there.get(verdict.identity)) is not None and old.acc is not None:
+            said = {column.key: getattr(old, column.key) for column in DISPOSITION}
+            session.execute(update(InspectionRow).where(InspectionRow.id == made.inspection_id).values(said))
 
 
 def first_absence(session: Session, station_id: int) -> AbsenceRow | None:
@@ -149,7 +174,7 @@ def _row(station_id: int, verdict: VerdictRecord) -> InspectionRow:
 
 def set_dispositions(
     session: Session, station_id: int, decisions: Sequence[PlcDecision]
-) -> dict[tuple[int, int], VerdictRecord]:
+) -> dict[Identity, VerdictRecord]:
     """Put what the PLC did beside its verdicts; gives those that are stored (without pictures and detail), by (boot, seq)."""
     found = {}
     for one in decisions:
@@ -161,7 +186,7 @@ def set_dispositions(
             if (row.acc, row.rsn) != (one.acc, one.rsn):
                 row.acc, row.rsn = one.acc, one.rsn
                 row.disposition_no = copying.next_disposition(session, station_id)
-            found[(one.boot, one.seq)] = _plain(row)
+            found[one.identity] = _plain(row)
     return found
 
 
@@ -171,10 +196,11 @@ def _plain(row: InspectionRow) -> VerdictRecord:
     return VerdictRecord(**{name: getattr(row, name) for name in names})
 
 
-def pending_outbox(session: Session, station_id: int, limit: int) -> list[OutboxRow]:
-    """The oldest messages that the broker has not acknowledged, in order."""
-    query = select(OutboxRow).where(OutboxRow.station_id == station_id).order_by(OutboxRow.id).limit(limit)
-    return list(session.scalars(query))
+def pending_outbox(session: Session, station_id: int, limit: int) -> list[tuple[OutboxRow, Identity]]:
+    """The oldest messages that the broker has not acknowledged, in order, each with its verdict."""
+    query = select(OutboxRow, InspectionRow.boot, InspectionRow.seq).join(InspectionRow)
+    found = session.execute(query.where(OutboxRow.station_id == station_id).order_by(OutboxRow.id).limit(limit))
+    return [(row, (boot, seq)) for row, boot, seq in found]
 
 
 def clear_outbox(session: Session, ids: Iterable[int]) -> None:

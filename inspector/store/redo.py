@@ -1,8 +1,9 @@
 """The redo log: each verdict as a line beside the database, so that a restored backup gets back what came after it.
 
-May import the journal's record. The worker writes it after each commit, and at once where a commit failed; `replay` reads it
-at the next start. It outlives a killed process and a database that is deleted or damaged; the system brings it to the disk
-within half a minute, so that a power cut which destroys the database, too, may take the last lines.
+May import the journal's record and how files come to the disk. The worker writes it after each commit, and at once where a
+commit failed; `replay` reads it at the next start. It outlives a killed process and a database that is deleted or damaged.
+What the database lacks is on the disk before the PLC hears it; the rest the system brings there within half a minute, so that
+a power cut which destroys the database, too, may take the last lines.
 """
 
 import json
@@ -15,7 +16,8 @@ from typing import Annotated, Any, BinaryIO
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from inspector.store.journal import VerdictRecord
+from inspector.store.backup import sync
+from inspector.store.journal import Identity, VerdictRecord
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class Line(BaseModel):
     detail: dict[str, Any] = {}
 
     @property
-    def identity(self) -> tuple[int, int]:
+    def identity(self) -> Identity:
         return self.boot, self.seq
 
 
@@ -76,17 +78,24 @@ class RedoLog:
         self._segment_bytes = segment_bytes
         self._limit_bytes = limit_bytes
         self._path: Path | None = None
+        self._entered: Path | None = None
         self._ends_well = False
         self._lock, self._pruning = threading.Lock(), threading.Lock()
         self.problem = ""
         """Why the last verdicts could not be written; they are in the database, or wait for it, all the same."""
 
-    def append(self, records: Sequence[VerdictRecord]) -> None:
-        """Write verdicts; a disk that refuses them is told and stops nothing."""
+    def append(self, records: Sequence[VerdictRecord], *, durable: bool = False) -> None:
+        """Write verdicts; a disk that refuses them is told and stops nothing.
+
+        `durable` waits until they are on the disk: for verdicts that are nowhere else. It costs a sync of the file (1.5 ms,
+        p99 12 to 31 ms, on a busy machine with ext4).
+        """
         text = "".join(map(_text, records))
         try:
             with self._lock:
                 full = self._write(text) > self._segment_bytes
+                if durable:
+                    self._bring_to_disk()
             if full:
                 self._begin(new_generation=False)
         except OSError as error:
@@ -110,6 +119,14 @@ class RedoLog:
             file.write(text.encode())
             self._ends_well = True
             return file.tell()
+
+    def _bring_to_disk(self) -> None:
+        """The segment, and once its entry in the folder."""
+        path = self._path or self._newest()
+        sync(path)
+        if self._entered != path:
+            sync(self._folder)
+            self._entered = path
 
     def _newest(self) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)

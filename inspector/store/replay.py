@@ -10,14 +10,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy import delete, insert, select, tuple_
 from sqlalchemy.orm import Session
 
 from inspector.store import copying
 from inspector.store.engine import Store
-from inspector.store.journal import LATE, MISSED_TRIGGER, TRIGGERS
+from inspector.store.journal import LATE, MISSED_TRIGGER, TRIGGERS, Identity
 from inspector.store.redo import Line, last_line, lines, segments
-from inspector.store.schema import AbsenceRow, InspectionRow, Product, Recipe
+from inspector.store.schema import AbsenceRow, InspectionRow, OutboxRow, Product, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ CHUNK = 500
 RESTORED = "restored"
 """Key of a row's detail: it comes from the redo log and lacks regions and branch scores."""
 
-Known = dict[tuple[int, int], tuple[int, int, int]]
+Known = dict[Identity, tuple[int, int, int]]
 """Row, verdict and code by identity."""
 
 
@@ -78,11 +78,18 @@ def _put_back(session: Session, station_id: int, chunk: Sequence[Line], data_pat
             _follow_absences(session, station_id, line)
     wrong = [line for identity, line in given.items() if identity in known and known[identity][1:] != _said(line)]
     for line in wrong:  # a commit that was given up came through after all
-        row_id = known[line.identity][0]
-        values = {"verdict": line.verdict, "err": line.err, "flg": line.flg, "roi": line.roi}
-        session.execute(update(InspectionRow).where(InspectionRow.id == row_id).values(values))
-        copying.go_back(session, station_id, verdict_id=row_id - 1)
+        _put_right(session, station_id, known[line.identity][0], line)
     return len(lost) + len(wrong)
+
+
+def _put_right(session: Session, station_id: int, row_id: int, line: Line) -> None:
+    """The row says what the PLC heard; what waits to be sent of it says something else, and goes."""
+    row = session.get_one(InspectionRow, row_id)
+    row.verdict, row.err, row.flg, row.roi = line.verdict, line.err, line.flg, line.roi
+    said = {"res": line.verdict, "err": line.err, "flg": line.flg, "reason": line.detail.get("reason", "")}
+    row.detail = row.detail | said
+    session.execute(delete(OutboxRow).where(OutboxRow.inspection_id == row_id))
+    copying.go_back(session, station_id, verdict_id=row_id - 1)
 
 
 def _row(station_id: int, line: Line, recipes: dict[int, tuple[int, int]], data_path: Path) -> dict[str, Any]:

@@ -98,6 +98,7 @@ def old_rows(
 ) -> list[Picture]:
     """Verdicts from before `before` whose messages are all delivered; the last of each camera stays, for its trigger.
 
+    So does the newest of all: SQLite would give its id to the next verdict, which would then count as copied.
     `only_copied` keeps those that the plant's central database lacks.
     """
     query = select(*_FILES, InspectionRow.camera).where(
@@ -107,9 +108,12 @@ def old_rows(
     )
     if only_copied:
         query = query.where(is_copied(station_id))
-    rows = session.execute(query.order_by(InspectionRow.captured_at).limit(limit + MAX_CAMERAS)).all()
-    last = {camera: _last_of(session, station_id, camera) for camera in {row.camera for row in rows}}
-    return [_picture(*row[:3]) for row in rows if row.id != last[row.camera]][:limit]
+    rows = session.execute(query.order_by(InspectionRow.captured_at).limit(limit + MAX_CAMERAS + 1)).all()
+    if not rows:
+        return []
+    kept = {_last_of(session, station_id, camera) for camera in {row.camera for row in rows}}
+    kept.add(session.scalar(select(func.max(InspectionRow.id)).where(InspectionRow.station_id == station_id)))
+    return [_picture(*row[:3]) for row in rows if row.id not in kept][:limit]
 
 
 def remove_rows(session: Session, inspection_ids: Sequence[int]) -> None:

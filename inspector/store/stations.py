@@ -29,8 +29,8 @@ def ensure_station(session: Session, name: str) -> Station:
     return station
 
 
-def get_station(session: Session, station_id: int) -> Station:
-    station = session.get(Station, station_id)
+def get_station(session: Session, station_id: int, *, lock: dict[str, Any] | None = None) -> Station:
+    station = session.get(Station, station_id, with_for_update=lock)
     if station is None:
         raise NotFoundError(f"the database has no station {station_id}")
     return station
@@ -60,7 +60,11 @@ def set_stopped(session: Session, station_id: int, stopped: str) -> None:
 
 
 def set_status(session: Session, station_id: int, status: dict[str, Any], now: datetime) -> None:
-    station = get_station(session, station_id)
+    """What the worker says of itself, each second; where somebody holds the row (PostgreSQL) this fails at once.
+
+    Verdicts would wait behind it.
+    """
+    station = get_station(session, station_id, lock={"nowait": True, "key_share": True})
     station.status, station.seen_at = status, now
 
 

@@ -1,5 +1,7 @@
 """Verdicts are stored before they are published; while they cannot be, no part passes and no row is lost."""
 
+import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from sqlalchemy import select
 
 from edge import ledger as ledger_module
 from edge.ledger import Ledger
+from edge.outbox import StationOutbox
 from edge.state import Station
 from edge.verdicts import Statement, judge
 from inspector.contract.codes import ErrorCode, StationMode
@@ -22,6 +25,7 @@ from inspector.store.writer import StoreWriter
 from inspector.types import Verdict
 from tests.edge.detector_stub import active, inspection
 from tests.edge.part_maker import part
+from tests.patience import StalledCommit, give_up_when
 
 
 class Books:
@@ -49,6 +53,12 @@ class Books:
         with self.store.read() as session:
             found = session.scalars(select(InspectionRow).order_by(InspectionRow.seq))
             return [(row.seq, row.verdict, row.err) for row in found]
+
+    def outbox(self) -> list[tuple[str, int, int]]:
+        """What the publisher may send: topic, number, verdict."""
+        pending = StationOutbox(self.writer, self.station_id).pending(100)
+        payloads = [(row.topic, json.loads(row.payload)) for row in pending]
+        return [(topic, said["seq"], said["res"]) for topic, said in payloads]
 
     def lock(self) -> sqlite3.Connection:
         thief = sqlite3.connect(self.path, isolation_level=None)
@@ -86,16 +96,77 @@ def test_what_cannot_be_stored_goes_out_as_none_and_is_stored_as_none_later(book
     assert books.commit(5) == [(Verdict.OK, True)]
 
 
-def test_a_worker_that_is_killed_while_the_database_is_away_leaves_what_the_plc_was_told(books: Books) -> None:
-    books.commit(1)
+def test_a_commit_that_was_given_up_leaves_nothing_that_could_be_sent(books: Books) -> None:
     thief = books.lock()
-    assert books.commit(2, 3) == [(Verdict.NONE, False), (Verdict.NONE, False)]
+    assert books.commit(2) == [(Verdict.NONE, False)]
+    assert books.commit(3) == [(Verdict.NONE, False)]  # each further part makes the publisher read the outbox
     thief.execute("ROLLBACK")
     thief.close()
-    books.writer.call(lambda _: None)  # the commit that was given up may have come through, with an OK
+    books.writer.call(lambda _: None)  # what was given up has had its turn
+    assert (books.rows(), books.outbox()) == ([], [])
+    books.ledger.retry(time.monotonic() + 10)
+    assert books.outbox() == [(topic, seq, Verdict.NONE) for seq in (2, 3) for topic in ("result", "detail")]
+
+
+def test_a_commit_that_is_given_up_in_its_last_moment_sends_nothing_until_it_says_what_the_plc_heard(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.commit(1)
+    lose_the_commit(books, monkeypatch, 2)
+    assert books.commit(3) == [(Verdict.NONE, False)]
+    assert books.rows()[1:] == [(2, Verdict.OK, 0)]
+    assert {seq for _, seq, _ in books.outbox()} == {1}
+    books.ledger.retry(time.monotonic() + 10)
+    assert books.rows()[1:] == [(seq, Verdict.NONE, ErrorCode.STORAGE) for seq in (2, 3)]
+    assert [verdict for _, seq, verdict in books.outbox() if seq > 1] == [Verdict.NONE] * 4
+
+
+def lose_the_commit(books: Books, monkeypatch: pytest.MonkeyPatch, seq: int) -> None:
+    """The disk stalls while a verdict is written: the PLC hears NONE, and then the OK is in the database."""
+    commit = StalledCommit(books.store)
+    with monkeypatch.context() as patching:
+        give_up_when(commit.begun, patching)
+        assert books.commit(seq) == [(Verdict.NONE, False)]
+    commit.goes_on.set()
+    books.writer.call(lambda _: None)
+
+
+def test_a_worker_that_is_killed_while_the_database_is_away_leaves_what_the_plc_was_told(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.commit(1)
+    lose_the_commit(books, monkeypatch, 2)
+    assert books.commit(3) == [(Verdict.NONE, False)]
     books.ledger = None  # type: ignore[assignment]  # kill -9
     replay(books.store, books.station_id, books.path.parent / "redo", books.path.parent)
     assert books.rows() == [(1, Verdict.OK, 0)] + [(seq, Verdict.NONE, ErrorCode.STORAGE) for seq in (2, 3)]
+    books.writer.in_doubt = frozenset()  # as in the next worker
+    assert {seq for _, seq, _ in books.outbox()} == {1}
+    with books.store.read() as session:
+        detail = session.scalars(select(InspectionRow.detail).where(InspectionRow.seq == 2)).one()
+    assert (detail["res"], detail["err"], detail["reason"]) == (0, 800, "the verdict could not be stored")
+
+
+def test_what_only_the_redo_log_has_is_on_the_disk_before_the_plc_hears_it(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").readlink()))
+    books.commit(1)
+    books.ledger.log_stored()
+    assert synced == []
+    thief = books.lock()
+    books.commit(2)
+    folder = books.path.parent / "redo"
+    assert synced == [folder / "00000001-0001.jsonl", folder]
+    assert last_line_of(books) == (2, Verdict.NONE)
+    books.commit(3, 4)
+    assert len(synced) == 3, "the folder knows the file by now"
+    thief.execute("ROLLBACK")
+    thief.close()
+    books.ledger.retry(time.monotonic() + 10)
+    books.commit(5)
+    assert len(synced) == 3
 
 
 def test_what_is_stored_is_in_the_redo_log_once_it_is_published(books: Books) -> None:

@@ -1,6 +1,7 @@
 """The PLC's receipts: what is stored of them, and which raise alarm 703."""
 
 import queue
+import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from edge import receipts as receipts_module
 from edge.receipts import REMEMBERED_S, ReceiptBook, Receipts, Told
 from edge.state import Station
 from edge.verdicts import Answer, Statement
@@ -18,6 +20,7 @@ from inspector.contract.reports import Disposition
 from inspector.contract.session import Lost, Received
 from inspector.contract.topics import Topics
 from inspector.store import engine, journal, stations
+from inspector.store.journal import PlcDecision, VerdictRecord
 from inspector.store.schema import InspectionRow
 from inspector.store.writer import StoreWriter
 from inspector.types import Verdict
@@ -114,7 +117,8 @@ class Line:
     """A station whose verdicts are stored, and a PLC that answers."""
 
     def __init__(self, folder: Path, timeout_s: float = TIMEOUT_S) -> None:
-        url = f"sqlite:///{folder / 'x.db'}"
+        self.path = folder / "x.db"
+        url = f"sqlite:///{self.path}"
         engine.upgrade(url)
         self.store = engine.open_store(url)
         self.writer = StoreWriter(self.store)
@@ -131,6 +135,15 @@ class Line:
         self.writer.call(lambda session: journal.commit_verdicts(session, self.station_id, [statement.record(0.1)]))
         if seen:
             self.receipts.seen(statement)
+
+    def not_stored(self, trg: int) -> VerdictRecord:
+        """The PLC hears NONE (800); gives the row that comes later."""
+        statement = Statement(Answer(part(trg), Verdict.OK, ErrorCode.NONE), trg, 1).not_stored()
+        self.receipts.seen(statement)
+        return statement.record(0.1)
+
+    def settle(self, *records: VerdictRecord) -> None:
+        self.writer.call(lambda session: journal.replace_verdicts(session, self.station_id, records))
 
     def say(self, message: Disposition, *, retained: bool = False) -> None:
         before = self.receipts.status()["receipts"]
@@ -241,3 +254,69 @@ def test_what_the_plc_did_without_waiting_for_a_verdict_stands_beside_it_when_it
     line.verdict(6, Verdict.OK)
     wait_until(lambda: line.stored(6) == (0, 2))
     assert (line.stored(5), line.alarms) == ((0, 2), [])
+
+
+def test_what_the_plc_did_while_the_database_was_away_stands_beside_the_verdict_once_it_has_its_row(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts_module, "STORE_TIMEOUT_S", 0.2)
+    line.verdict(1, Verdict.OK)
+    thief = sqlite3.connect(line.path, isolation_level=None)
+    thief.execute("BEGIN IMMEDIATE")
+    line.say(receipt(1, passed=True))  # its row is there and cannot be written
+    owed = line.not_stored(2)
+    line.say(receipt(2, passed=False))
+    thief.execute("ROLLBACK")
+    thief.close()
+    wait_until(lambda: line.stored(1) == (1, 1), 60)
+    line.settle(owed)
+    wait_until(lambda: line.stored(2) == (0, 8), 60)
+    assert line.alarms == []
+
+
+def test_a_receipt_that_overtakes_the_knowledge_of_a_verdict_without_a_row_waits_for_the_row_too(line: Line) -> None:
+    line.say(receipt(3, passed=False))
+    line.say(receipt(4, passed=False))
+    line.settle(line.not_stored(3))
+    wait_until(lambda: line.stored(3) == (0, 8), 60)
+
+
+def test_a_station_that_stops_stores_what_the_plc_did_as_far_as_it_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts_module, "RETRY_S", 1000.0)
+    line = Line(tmp_path)
+    owed = [line.not_stored(trg) for trg in (1, 2)]
+    line.say(receipt(1, passed=False))
+    line.say(receipt(2, passed=False))
+    line.settle(owed[0])
+    line.receipts.stop()
+    assert line.stored(1) == (0, 8)
+    assert "receipts of the PLC that are not stored: 1" in caplog.text
+    line.close()
+
+
+def test_of_receipts_that_wait_the_newest_are_kept_and_the_others_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receipts_module, "MOST_UNWRITTEN", 3)
+    book = ReceiptBook(TIMEOUT_S)
+    said = [PlcDecision(1, seq, 0, 8) for seq in range(1, 6)]
+    for one in said:
+        book.owe(one.identity)
+    assert book.unwritten(said, 10) == said
+    assert (book.waiting, book.forgotten) == (3, 2)
+    book.wrote(said, {(1, 5)})
+    assert book.unwritten([], 1) == said[2:3]
+    book.wrote(said[2:3], {})
+    assert book.unwritten([], 10) == [said[3], said[2]], "those that were tried wait behind the others"
+
+
+def test_a_receipt_of_a_verdict_that_never_was_does_not_wait_and_a_newer_one_of_the_same_part_counts() -> None:
+    book = ReceiptBook(TIMEOUT_S)
+    foreign, first, second = (PlcDecision(1, seq, acc, 8) for seq, acc in ((999, 0), (7, 0), (7, 1)))
+    book.owe(first.identity)
+    tried = book.unwritten([foreign, first], 10)
+    book.unwritten([second], 10)
+    book.wrote(tried, {(1, 7)})
+    assert book.unwritten([], 10) == [second]
+    book.wrote([second], {(1, 7)})
+    assert book.waiting == 0

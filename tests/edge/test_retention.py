@@ -159,6 +159,15 @@ def test_old_rows_go_with_their_pictures_but_not_what_is_owed_nor_the_last_of_a_
         assert queries.outbox_size(session, 1) == 1
 
 
+def test_the_newest_row_stays_though_it_is_old_so_that_no_id_is_given_twice(shelf: Shelf) -> None:
+    for _ in range(2):
+        shelf.put(OK, days=20)
+    late = shelf.put(NONE, days=19, err=journal.MISSED_TRIGGER, flg=journal.LATE)
+    assert shelf.rules(keep_days=10).remove_rows(NOW) == 1
+    assert shelf.rows == [late - 1, late]
+    assert shelf.put(OK) > late
+
+
 def test_pictures_that_no_row_knows_go_when_they_are_too_old_and_empty_folders_with_them(shelf: Shelf) -> None:
     import os
 

@@ -12,7 +12,7 @@ from inspector.store import redo as redo_module
 from inspector.store.engine import Store
 from inspector.store.redo import TAIL_BYTES, RedoLog, last_boot, redo_folder
 from inspector.store.replay import replay
-from inspector.store.schema import AbsenceRow, InspectionRow
+from inspector.store.schema import AbsenceRow, InspectionRow, OutboxRow
 from inspector.types import Verdict
 from tests import stored
 from tests.store.test_store import PICTURE, record
@@ -195,11 +195,18 @@ def test_lines_of_an_older_program_without_later_columns_are_read(plant: Plant) 
 def test_a_row_that_tells_another_story_than_the_plc_heard_is_put_right(plant: Plant) -> None:
     with plant.store.write() as session:
         journal.commit_verdicts(
-            session, plant.station_id, [record(1, Verdict.OK)]
+            session, plant.station_id, [record(1, Verdict.OK, detail={"res": 1, "err": 0, "score": 0.5})]
         )  # came through after it was given up
-    plant.redo.append([record(1, Verdict.NONE, err=800)])
+        journal.commit_verdicts(session, plant.station_id, [record(2, Verdict.OK, boot=3)])
+    plant.redo.append([record(1, Verdict.NONE, err=800, detail={"reason": "because"})])
     assert (plant.replay(), plant.replay()) == (1, 0)
-    assert [(row.verdict, row.err) for row in plant.rows()] == [(Verdict.NONE, 800)]
+    wrong, right = plant.rows()
+    assert (wrong.verdict, wrong.err) == (Verdict.NONE, 800)
+    assert wrong.detail == {"res": 0, "err": 800, "flg": 0, "reason": "because", "score": 0.5}
+    assert right.verdict == Verdict.OK
+    with plant.store.read() as session:
+        waiting = session.scalars(select(OutboxRow.inspection_id)).all()
+    assert waiting == [right.id, right.id], "what would tell the other story is not sent"
 
 
 def test_no_boot_comes_twice_though_only_the_log_knows_the_last(plant: Plant) -> None:

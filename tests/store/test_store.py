@@ -117,7 +117,8 @@ def test_a_batch_is_stored_with_regions_and_outbox_in_one_transaction(store: Sto
     assert (row.seq, row.verdict, row.captured_at) == (2, Verdict.NG, NOW + timedelta(seconds=2))
     assert row.regions[0].area_px == 12
     assert row.regions[0].matches[0]["reference_patch"] == [0.25, 0.5, 0.25, 0.25]
-    assert [(message.id, message.topic) for message in waiting] == [
+    assert [identity for _, identity in waiting] == [(1, 1), (1, 1), (1, 2), (1, 2)]
+    assert [(message.id, message.topic) for message, _ in waiting] == [
         *zip(committed[0].outbox_ids, ("result", "detail"), strict=True),
         *zip(committed[1].outbox_ids, ("result", "detail"), strict=True),
     ]
