@@ -283,6 +283,8 @@ class Receipts:
             log.warning("receipts of the PLC wait for the database (%d): %s", self._book.waiting, error)
             return None
         self._book.wrote(chosen, stored)
+        if stored:
+            self._retry_at = 0.0  # rows come in again
         return stored
 
     def _write_the_rest(self) -> None:
