@@ -348,7 +348,7 @@ def test_an_upgrade_from_each_schema_keeps_its_verdicts_and_what_is_not_delivere
     with closing(engine.open_store(url)) as store, store.read() as session:
         verdict = queries.inspection(session, 7)
         (region,) = verdict.regions
-        (message,) = journal.pending_outbox(session, 1, 10)
+        ((message, _),) = journal.pending_outbox(session, 1, 10)
         assert (verdict.seq, verdict.verdict, verdict.acc) == (1, Verdict.NG, None)
         assert (region.peak, region.matches) == (1.5, [])
         assert (message.id, message.payload) == (40, "kept")
