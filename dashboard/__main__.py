@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from dashboard.launch import address, check_port, command, parse_arguments
+from dashboard.launch import address, check_access, check_port, command, parse_arguments
 from inspector.config import load_config
 from inspector.errors import InspectorError
 
@@ -14,6 +14,7 @@ def main() -> int:
     try:
         path = parse_arguments(sys.argv[1:]).config
         config = load_config(path)
+        check_access(config)
         check_port(config)
     except InspectorError as error:
         sys.stderr.write(f"inspector dashboard: {error}\n")

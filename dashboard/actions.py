@@ -10,10 +10,12 @@ from typing import Any
 import streamlit as st
 
 from dashboard import data, words
-from dashboard.context import WHO, Dashboard, told, utc_now
+from dashboard.access import allowed
+from dashboard.context import Dashboard, told, utc_now
 from inspector.contract.codes import AckCode
 from inspector.store import commands
 from inspector.store.stations import ensure_station
+from inspector.users import Role
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,16 @@ def ask_button(plant: Dashboard, station_id: int | None, ask: Ask, *, disabled: 
         key=f"button-{ask.form.replace(':', '-')}",
         on_click=submit,
         args=(plant, ask, cid),
-        disabled=disabled or row is not None,
         type="primary" if primary else "secondary",
         icon=ask.icon,
         width="stretch",
+        **allowed(plant.visitor, Role.OPERATOR, disabled=disabled or row is not None),
     )
 
 
 def submit(plant: Dashboard, ask: Ask, cid: int) -> None:
     """Store the command; the same `cid` again changes nothing."""
-    with told(), plant.store.write() as session:
+    with told(), (permit := plant.require(Role.OPERATOR)).write() as session:
         station = ensure_station(session, plant.station)
         commands.submit(
             session,
@@ -58,7 +60,7 @@ def submit(plant: Dashboard, ask: Ask, cid: int) -> None:
             cid=cid,
             name=ask.name,
             payload=ask.payload,
-            who=WHO,
+            who=permit.who,
             now=utc_now(),
         )
 

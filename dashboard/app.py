@@ -1,10 +1,13 @@
-"""The script that `streamlit run` runs for each tab: style, navigation, and one page."""
+"""The script that runs for each tab: style, navigation, who is there, how old the data are, and one page."""
 
 import streamlit as st
 
-from dashboard import tiles
-from dashboard.context import choose_station, dashboard, told
+from dashboard import head, tiles
+from dashboard.context import DRAWN_AGAIN, dashboard, told
 from dashboard.views import health, history, live, products, review, study
+
+RENEWED = ("live", "products", "health")
+"""Paths of the pages that draw themselves again when something changes."""
 
 st.set_page_config(page_title="Inspector", page_icon="🔎", layout="wide", initial_sidebar_state="collapsed")
 st.html(tiles.STYLE)
@@ -20,6 +23,6 @@ page = st.navigation(
     position="top",
 )
 with told():
-    plant = dashboard()
-    choose_station(plant)
+    plant = dashboard(used=not st.session_state.pop(DRAWN_AGAIN, False))
+    head.draw(plant, renewed=page.title.casefold() in RENEWED)
     page.run()

@@ -1,7 +1,7 @@
-"""What every page starts from: the configuration, the open database, the station, the operator's clock.
+"""What every page starts from: who is there, the configuration, the database to read, the station, the operator's clock.
 
-The configuration comes with `--config F` behind `--` of `streamlit run`; the database is opened once for all tabs.
-A fault that has a sentence for the user is shown as that sentence, never as a traceback.
+The configuration comes with `--config F` behind `--` of `streamlit run`. A fault that has a sentence for the user is shown
+as that sentence, never as a traceback; who is not logged in any more gets the login.
 """
 
 import sys
@@ -9,43 +9,79 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from pathlib import Path
+from typing import Never
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
-from dashboard import data
+from dashboard import access
+from dashboard.access import Permit, Visitor
 from dashboard.launch import parse_arguments
 from inspector.config import Config, load_config
-from inspector.errors import InspectorError, SchemaError
-from inspector.store.engine import Store, open_store
+from inspector.errors import AccessError, InspectorError, LoggedOutError, SchemaError
+from inspector.store.engine import Reader
+from inspector.users import Role
 
-WHO = "dashboard"
+DRAWN_AGAIN = "drawn-again"
+TO_LOGIN = (
+    "<script>window.location.replace('login?next=' + encodeURIComponent(location.pathname + location.search))</script>"
+)
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """The one plant that these pages show."""
+    """The one plant that these pages show, and who looks at it."""
 
     config: Config
-    store: Store
+    store: Reader
     station: str
+    visitor: Visitor
 
     @property
     def data_path(self) -> Path:
         return self.config.data_path
 
+    def require(self, role: Role) -> Permit:
+        """Leave to write, for who is at this tab now; see `access.require`."""
+        return access.require(self.config, role)
 
-def dashboard() -> Dashboard:
-    """The configuration, database and station of this tab.
+
+def dashboard(*, used: bool = False) -> Dashboard:
+    """The configuration, database and station of this tab; `used` tells that a person did something.
 
     Raises:
-        ConfigError: the configuration is wrong.
+        ConfigError: the configuration, or the users' file, is wrong.
+        LoggedOutError: nobody is logged in.
         StoreError: the database cannot be used.
     """
-    config = load_config(parse_arguments(sys.argv[1:]).config)
-    store = _store(config.database_url)
-    return Dashboard(config, store, st.session_state.get("station", config.station.name))
+    config = configuration()
+    there = access.visitor(config, access.token(config), used=used)
+    store = access.opened(config.database_url)
+    return Dashboard(config, store, st.session_state.get("station", config.station.name), there)
+
+
+def configuration() -> Config:
+    """The configuration as the file stands now; read again only when it looks otherwise, since each tab asks each second.
+
+    Raises:
+        ConfigError: it is wrong.
+    """
+    path = parse_arguments(sys.argv[1:]).config
+    try:
+        look = None if path is None else path.stat()
+    except OSError:
+        look = None
+    if path is None or look is None:
+        return load_config(path)
+    return _configuration(path, (look.st_ino, look.st_mtime_ns, look.st_size))
+
+
+def draw_again() -> Never:
+    """Draw the whole page again because others have changed something: this is no sign that anybody is there."""
+    st.session_state[DRAWN_AGAIN] = True
+    st.rerun(scope="app")
 
 
 def local_zone() -> tzinfo:
@@ -71,6 +107,11 @@ def told() -> Iterator[None]:
             "This page looks again when it is reloaded.",
             icon=":material/database_off:",
         )
+    except LoggedOutError as error:
+        st.warning(sentence(str(error)), icon=":material/lock:")
+        st.html(TO_LOGIN, unsafe_allow_javascript=True)
+    except AccessError as error:
+        st.error(f"{sentence(str(error))} Nothing was changed.", icon=":material/lock:")
     except InspectorError as error:
         st.error(f"{sentence(str(error))} Reload the page to try again.", icon=":material/error:")
 
@@ -81,13 +122,6 @@ def sentence(text: str) -> str:
     return text if not text else text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def choose_station(plant: Dashboard) -> None:
-    """Which station the pages are about, where there is more than one."""
-    names = sorted({*data.station_names(plant.store), plant.config.station.name})
-    if len(names) > 1:
-        st.selectbox("Station", names, index=names.index(plant.station), key="station")
-
-
-@st.cache_resource(show_spinner=False)
-def _store(url: str) -> Store:
-    return open_store(url)
+@lru_cache(maxsize=4)
+def _configuration(path: Path, look: tuple[int, int, int]) -> Config:
+    return load_config(path)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from inspector.contract.codes import StationMode, StationState
 from inspector.promises import needed_for
 from inspector.store import challenges, labels, queries
-from inspector.store.engine import Store
+from inspector.store.engine import Reader
 from inspector.store.products import find_product, revision_with
 from inspector.store.schema import Activation, Command, InspectionRow, Label, Product, Recipe, Station
 from inspector.store.stations import previous_recipe
@@ -204,12 +204,18 @@ class ProductsView:
     waiting: int = 0  # commands of operators that are not done yet
 
 
-def station_names(store: Store) -> list[str]:
+def station_names(store: Reader) -> list[str]:
     with store.read() as session:
         return list(session.scalars(select(Station.name).order_by(Station.name)))
 
 
-def live(store: Store, station: str, *, since: datetime, strip: int, trend: int) -> LiveView | None:
+def seen_at(store: Reader, station: str) -> datetime | None:
+    """When the worker of a station last wrote its state; None if it never has."""
+    with store.read() as session:
+        return session.scalar(select(Station.seen_at).where(Station.name == station))
+
+
+def live(store: Reader, station: str, *, since: datetime, strip: int, trend: int) -> LiveView | None:
     """What happens at a station; None if the database does not know it yet."""
     with store.read() as session:
         row = session.scalar(select(Station).where(Station.name == station))
@@ -225,7 +231,7 @@ def live(store: Store, station: str, *, since: datetime, strip: int, trend: int)
         )
 
 
-def products(store: Store, station: str) -> ProductsView:
+def products(store: Reader, station: str) -> ProductsView:
     """All products; what is active where, and since when."""
     with store.read() as session:
         row = session.scalar(select(Station).where(Station.name == station))
@@ -246,14 +252,14 @@ def products(store: Store, station: str) -> ProductsView:
         )
 
 
-def recipe_with(store: Store, product: str, reference: str) -> RecipeView | None:
+def recipe_with(store: Reader, product: str, reference: str) -> RecipeView | None:
     """The revision that took in a picture as its reference; None if no revision has."""
     with store.read() as session:
         recipe = revision_with(session, find_product(session, product).id, reference)
         return None if recipe is None else _recipe_view(recipe)
 
 
-def parts(store: Store, inspection_ids: Sequence[int]) -> list[PartView]:
+def parts(store: Reader, inspection_ids: Sequence[int]) -> list[PartView]:
     """These verdicts, newest first; those that were tidied away are left out."""
     query = select(InspectionRow).where(InspectionRow.id.in_(inspection_ids))
     query = query.options(joinedload(InspectionRow.recipe).joinedload(Recipe.product))
@@ -261,21 +267,21 @@ def parts(store: Store, inspection_ids: Sequence[int]) -> list[PartView]:
         return [part_view(row) for row in session.scalars(query.order_by(InspectionRow.id.desc()))]
 
 
-def references(store: Store, recipe_id: int) -> list[ReferenceView]:
+def references(store: Reader, recipe_id: int) -> list[ReferenceView]:
     with store.read() as session:
         recipe = session.get(Recipe, recipe_id)
         rows = [] if recipe is None else recipe.references
         return [ReferenceView(row.name, row.path, row.score, row.warning, row.id, list(row.findings)) for row in rows]
 
 
-def search(store: Store, wanted: queries.InspectionFilter, *, offset: int, limit: int) -> tuple[list[PartView], int]:
+def search(store: Reader, wanted: queries.InspectionFilter, *, offset: int, limit: int) -> tuple[list[PartView], int]:
     """One page of verdicts, newest first, and how many there are in all."""
     with store.read() as session:
         rows, total = queries.search_inspections(session, wanted, offset=offset, limit=limit)
         return [part_view(row) for row in rows], total
 
 
-def errors_seen(store: Store, since: datetime | None) -> list[int]:
+def errors_seen(store: Reader, since: datetime | None) -> list[int]:
     """Which error codes there are, for the filter."""
     query = select(InspectionRow.err).where(InspectionRow.err != 0)
     if since is not None:
@@ -284,7 +290,7 @@ def errors_seen(store: Store, since: datetime | None) -> list[int]:
         return sorted(session.scalars(query.distinct()))
 
 
-def to_review(store: Store, station: str, verdicts: Sequence[Verdict], *, sample: bool) -> list[int]:
+def to_review(store: Reader, station: str, verdicts: Sequence[Verdict], *, sample: bool) -> list[int]:
     """Verdicts that wait for a person, newest first; a sample is a random order that stays the same."""
     with store.read() as session:
         row = session.scalar(select(Station).where(Station.name == station))
@@ -295,7 +301,7 @@ def to_review(store: Store, station: str, verdicts: Sequence[Verdict], *, sample
     return sorted(found, key=lambda number: crc32(str(number).encode())) if sample else found
 
 
-def scored(store: Store, recipe_id: int, limit: int) -> list[PartView]:
+def scored(store: Reader, recipe_id: int, limit: int) -> list[PartView]:
     """The newest parts that one revision has scored, newest first."""
     query = select(InspectionRow).where(
         InspectionRow.recipe_id == recipe_id, InspectionRow.score.is_not(None), challenges.PRODUCTION
@@ -305,13 +311,13 @@ def scored(store: Store, recipe_id: int, limit: int) -> list[PartView]:
         return [part_view(row) for row in session.scalars(query.order_by(InspectionRow.id.desc()).limit(limit))]
 
 
-def labels_of(store: Store, inspection_ids: Sequence[int]) -> dict[int, Label]:
+def labels_of(store: Reader, inspection_ids: Sequence[int]) -> dict[int, Label]:
     """The newest label of each of these verdicts that has one."""
     with store.read() as session:
         return labels.of_inspections(session, inspection_ids)
 
 
-def reviewed(store: Store, product: str) -> Reviewed:
+def reviewed(store: Reader, product: str) -> Reviewed:
     """What the newest labels of a product's pictures say, and how often the verdict was wrong by them."""
     with store.read() as session:
         said = labels.current(session, find_product(session, product).id)
@@ -342,7 +348,7 @@ def wish_fault(target: float, good: int) -> str:
     )
 
 
-def inspection(store: Store, inspection_id: int) -> InspectionRow:
+def inspection(store: Reader, inspection_id: int) -> InspectionRow:
     """One verdict with its regions and recipe, loaded in full.
 
     Raises:
@@ -352,7 +358,7 @@ def inspection(store: Store, inspection_id: int) -> InspectionRow:
         return queries.inspection(session, inspection_id)
 
 
-def command(store: Store, station_id: int, cid: int) -> CommandView | None:
+def command(store: Reader, station_id: int, cid: int) -> CommandView | None:
     """What has become of a command of these pages."""
     query = select(Command).where(Command.station_id == station_id, Command.source == SOURCE, Command.cid == cid)
     with store.read() as session:

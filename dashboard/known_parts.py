@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard import data, pictures, tiles, uploads, verification
-from dashboard.context import WHO, Dashboard, told, utc_now
+from dashboard.access import Permit, allowed
+from dashboard.context import Dashboard, told, utc_now
 from dashboard.uploads import Upload
 from dashboard.verification import HealthView, MemberView
 from inspector.images import SUFFIXES, read_image
@@ -17,6 +18,7 @@ from inspector.store import challenges
 from inspector.store.pictures import Picture, staged
 from inspector.store.products import find_product
 from inspector.store.schema import Label
+from inspector.users import Role
 
 FORM = "known:form"
 LABELS_SHOWN = 12
@@ -82,7 +84,7 @@ def _list(plant: Dashboard, there: Sequence[MemberView]) -> None:
     )
     st.button(
         "Take out",
-        disabled=not gone,
+        **allowed(plant.visitor, Role.OPERATOR, disabled=not gone),
         on_click=_retire,
         args=(plant, gone),
         key="known:retire",
@@ -107,7 +109,7 @@ def _files(plant: Dashboard, product: str, set_no: int) -> None:
     usable = [upload for upload in read if upload.usable]
     st.button(
         f"Add {len(usable)} known parts" if len(usable) != 1 else "Add 1 known part",
-        disabled=not usable,
+        **allowed(plant.visitor, Role.OPERATOR, disabled=not usable),
         on_click=_add_files,
         args=(plant, product, set_no, usable, (expected, kind)),
         key=f"known:add:{number}",
@@ -153,6 +155,7 @@ def _labels(plant: Dashboard, product: str, set_no: int, taken: set[str]) -> Non
                 args=(plant, product, set_no, one),
                 key=f"known:label:{one.id}",
                 width="stretch",
+                **allowed(plant.visitor, Role.OPERATOR),
             )
 
 
@@ -167,7 +170,7 @@ def _physical(plant: Dashboard, product: str, set_no: int) -> None:
         )
     st.button(
         "Add this part",
-        disabled=not name.strip(),
+        **allowed(plant.visitor, Role.OPERATOR, disabled=not name.strip()),
         on_click=_add_physical,
         args=(plant, product, set_no, (name.strip(), expected, kind, part.strip())),
         key=f"known:physical:{number}",
@@ -177,35 +180,36 @@ def _physical(plant: Dashboard, product: str, set_no: int) -> None:
 
 
 def _add_files(plant: Dashboard, product: str, set_no: int, kept: Sequence[Upload], said: tuple[str, str]) -> None:
-    with told(), staged(plant.data_path, uploads.decode(kept)) as pictures:
-        known = [challenges.Known(one.name.rsplit(".", 1)[0][:64], *said) for one in pictures]
-        _add(plant, product, set_no, list(zip(known, pictures, strict=True)))
+    with told():
+        permit = plant.require(Role.OPERATOR)
+        with staged(plant.data_path, uploads.decode(kept)) as pictures:
+            known = [challenges.Known(one.name.rsplit(".", 1)[0][:64], *said) for one in pictures]
+            _add(permit, product, set_no, list(zip(known, pictures, strict=True)))
 
 
 def _add_label(plant: Dashboard, product: str, set_no: int, label: Label) -> None:
     with told():
+        permit = plant.require(Role.OPERATOR)
         known = challenges.Known(verification.label_name(label), label.label, label.kind)
         with staged(plant.data_path, [(label.name, read_image(plant.data_path / label.path))]) as (picture,):
-            _add(plant, product, set_no, [(known, picture)])
+            _add(permit, product, set_no, [(known, picture)])
 
 
 def _add_physical(plant: Dashboard, product: str, set_no: int, said: tuple[str, str, str, str]) -> None:
     with told():
-        _add(plant, product, set_no, [(challenges.Known(*said), None)])
+        _add(plant.require(Role.OPERATOR), product, set_no, [(challenges.Known(*said), None)])
 
 
-def _add(
-    plant: Dashboard, product: str, set_no: int, wanted: Sequence[tuple[challenges.Known, Picture | None]]
-) -> None:
+def _add(permit: Permit, product: str, set_no: int, wanted: Sequence[tuple[challenges.Known, Picture | None]]) -> None:
     """Store all of them or none; then the form is empty again."""
-    with plant.store.write() as session:
+    with permit.write() as session:
         row = find_product(session, product)
         for known, picture in wanted:
-            challenges.add_member(session, row, known, picture, set_no=set_no, who=WHO, now=utc_now())
+            challenges.add_member(session, row, known, picture, set_no=set_no, who=permit.who, now=utc_now())
     st.session_state[FORM] = st.session_state.get(FORM, 0) + 1
 
 
 def _retire(plant: Dashboard, numbers: Sequence[int]) -> None:
-    with told(), plant.store.write() as session:
+    with told(), (permit := plant.require(Role.OPERATOR)).write() as session:
         for number in numbers:
-            challenges.retire(session, number, WHO, utc_now())
+            challenges.retire(session, number, permit.who, utc_now())

@@ -1,7 +1,8 @@
 """How the pages are started: the command line of Streamlit, and what is looked at before.
 
 Streamlit is started as a process of its own with every setting on its command line, so that no file in somebody's home
-changes the line's pages. Bound to 127.0.0.1 unless configured; no telemetry; cross-site requests refused.
+changes the line's pages. Bound to 127.0.0.1 unless configured, and elsewhere only with users; no telemetry; cross-site
+requests refused.
 """
 
 import argparse
@@ -11,8 +12,9 @@ import sys
 from pathlib import Path
 
 from dashboard import uploads, words
+from dashboard.access import is_local, known_users
 from inspector.config import Config
-from inspector.errors import UsageError
+from inspector.errors import ConfigError, UsageError
 
 THEME = {
     "base": "light",
@@ -52,7 +54,7 @@ def command(config: Config, config_path: Path | None) -> list[str]:
     } | {f"theme.{name}": value for name, value in THEME.items()}
     options = [f"--{name}={value}" for name, value in settings.items()]
     script = ["--", "--config", str(config_path.absolute())] if config_path else []
-    return [sys.executable, "-m", "streamlit", "run", str(Path(__file__).parent / "app.py"), *options, *script]
+    return [sys.executable, "-m", "streamlit", "run", str(Path(__file__).parent / "serve.py"), *options, *script]
 
 
 def address(config: Config) -> str:
@@ -60,6 +62,20 @@ def address(config: Config) -> str:
     host = config.dashboard.host
     seen = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound
     return f"http://{f'[{seen}]' if ':' in seen else seen}:{config.dashboard.port}"
+
+
+def check_access(config: Config) -> None:
+    """Do nothing if only this machine reaches the pages, or somebody may log in.
+
+    Raises:
+        ConfigError: neither.
+    """
+    host = config.dashboard.host
+    if not is_local(host) and not known_users(config):
+        raise ConfigError(
+            f"dashboard.host {host!r} opens the pages to the network, but there are no users in {config.users_path}; "
+            "add one first with `inspector user add NAME --role engineer`, or set dashboard.host to 127.0.0.1"
+        )
 
 
 def check_port(config: Config) -> None:

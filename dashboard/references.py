@@ -10,11 +10,13 @@ from typing import Any
 import streamlit as st
 
 from dashboard import data, pictures, revisions, words
-from dashboard.context import WHO, Dashboard, told, utc_now
+from dashboard.access import allowed
+from dashboard.context import Dashboard, told, utc_now
 from inspector.errors import UsageError
 from inspector.images import read_image
 from inspector.store import references
 from inspector.store.schema import ReferenceImage
+from inspector.users import Role
 
 SIDE_PX = 220
 COLUMNS = 4
@@ -35,14 +37,20 @@ def findings(plant: Dashboard, recipe: data.RecipeView, rows: list[data.Referenc
             for finding in references.open_findings(row.findings):
                 st.html(_said(str(finding["kind"]), str(finding["reason"]), finding["score"]))
             with st.container(horizontal=True, gap="xsmall"):
-                st.button("Keep it", key=f"products:keep:{row.id}", on_click=_keep, args=(plant, row.id))
+                st.button(
+                    "Keep it",
+                    key=f"products:keep:{row.id}",
+                    on_click=_keep,
+                    args=(plant, row.id),
+                    **allowed(plant.visitor, Role.OPERATOR),
+                )
                 st.button(
                     "Drop it",
                     key=f"products:drop:{row.id}",
                     on_click=_drop,
                     args=(plant, recipe, row.id),
-                    disabled=len(rows) == 1,
                     icon=":material/build:",
+                    **allowed(plant.visitor, Role.OPERATOR, disabled=len(rows) == 1),
                 )
 
 
@@ -66,6 +74,7 @@ def positions(plant: Dashboard, recipe: data.RecipeView) -> None:
                 on_click=_add,
                 args=(plant, recipe, int(one["inspection"])),
                 icon=":material/add_photo_alternate:",
+                **allowed(plant.visitor, Role.OPERATOR),
             )
 
 
@@ -83,15 +92,16 @@ def _said(kind: str, reason: str, score: float) -> str:
 
 
 def _keep(plant: Dashboard, reference_id: int) -> None:
-    with told(), plant.store.write() as session:
-        references.keep(session, _reference(session.get(ReferenceImage, reference_id)), WHO, utc_now())
+    with told(), (permit := plant.require(Role.OPERATOR)).write() as session:
+        references.keep(session, _reference(session.get(ReferenceImage, reference_id)), permit.who, utc_now())
 
 
 def _drop(plant: Dashboard, recipe: data.RecipeView, reference_id: int) -> None:
     with told():
-        with plant.store.write() as session:
+        permit = plant.require(Role.OPERATOR)
+        with permit.write() as session:
             reference = _reference(session.get(ReferenceImage, reference_id))
-            references.drop(session, reference, WHO, utc_now())
+            references.drop(session, reference, permit.who, utc_now())
         revisions.request(plant, recipe.product, rev=recipe.rev, without=reference_id)
 
 

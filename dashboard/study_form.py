@@ -11,7 +11,8 @@ from html import escape
 import streamlit as st
 
 from dashboard import data, pictures, tiles, uploads, words
-from dashboard.context import WHO, Dashboard, sentence, told, utc_now
+from dashboard.access import allowed, known_users
+from dashboard.context import Dashboard, sentence, told, utc_now
 from dashboard.uploads import Upload
 from inspector.errors import InspectorError, UsageError
 from inspector.images import SUFFIXES, decode_image, read_image
@@ -20,6 +21,7 @@ from inspector.store.labels import DEFECT, GOOD
 from inspector.store.pictures import Picture, staged
 from inspector.store.studies import Candidate, Chosen, Plan
 from inspector.types import ImageArray
+from inspector.users import Role
 
 CHOSEN, NEW = "study:chosen", 0
 FORM, MADE, SUGGESTED = "study:form", "study:made", "study:suggested"
@@ -62,9 +64,7 @@ def draw(plant: Dashboard) -> None:
             title = st.text_input(
                 "Title", placeholder="e.g. Shift A, scratches", max_chars=studies.MAX_TITLE, key=f"study:title:{number}"
             )
-            operators = st.text_area(
-                "Operators, one name a line", placeholder="Anna\nBen", height=110, key=f"study:operators:{number}"
-            )
+            names = _operators(plant, number)
         with right:
             wanted = st.slider("Parts to suggest", 6, 60, DEFAULT_PARTS, key=f"study:wanted:{number}")
             repeats = st.number_input(
@@ -81,7 +81,6 @@ def draw(plant: Dashboard) -> None:
             )
             cards = [*_suggested(plant, str(product), int(wanted), number), *_uploaded(number)]
     kept = _choose(cards, number)
-    names = tuple(operators.splitlines())
     _make_button(plant, (str(product), title, names, int(repeats), with_system), kept, number)
 
 
@@ -91,14 +90,28 @@ def make(plant: Dashboard, plan: Plan, kept: Sequence[tuple[Card, str]], number:
     if number in made:
         return
     with told():
+        permit = plant.require(Role.ENGINEER)
         images = ((card.name, _image(plant, card)) for card, _ in kept)
         with staged(plant.data_path, images) as pictures:
             parts = [_part(card, truth, picture) for (card, truth), picture in zip(kept, pictures, strict=True)]
-            with plant.store.write() as session:
-                study = studies.make_study(session, plan, parts, who=WHO, now=utc_now())
+            with permit.write() as session:
+                study = studies.make_study(session, plan, parts, who=permit.who, now=utc_now())
         made.add(number)
         st.session_state[FORM] = number + 1
         st.session_state[CHOSEN] = study.id
+
+
+def _operators(plant: Dashboard, number: int) -> tuple[str, ...]:
+    """Who is to judge: by the names that they log in with, where people log in."""
+    if plant.visitor.logged_in:
+        there = [user.name for user in known_users(plant.config).values() if user.role.includes(Role.OPERATOR)]
+        return tuple(
+            st.multiselect("Operators, who judge under their own login", there, key=f"study:operators:{number}")
+        )
+    said = st.text_area(
+        "Operators, one name a line", placeholder="Anna\nBen", height=110, key=f"study:operators:{number}"
+    )
+    return tuple(said.splitlines())
 
 
 def _suggested(plant: Dashboard, product: str, wanted: int, number: int) -> list[Card]:
@@ -213,10 +226,10 @@ def _make_button(
             f"Make the study of {len(kept)} parts",
             type="primary",
             icon=":material/groups:",
-            disabled=plan is None or bool(fault),
             key=f"study:make:{number}",
             on_click=make,
             args=(plant, plan, list(kept), number),
+            **allowed(plant.visitor, Role.ENGINEER, disabled=plan is None or bool(fault)),
         )
         st.caption(fault or _advice(kept, 0 if plan is None else len(plan.operators), repeats))
 

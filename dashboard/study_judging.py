@@ -1,7 +1,7 @@
 """Judging: one picture, two keys, no way back. Verdict, score, heat map, truth and name of a part are never on this page.
 
-Who judges is chosen by name; leaving and coming back goes on with the next part. The clock of an answer begins when its
-picture is drawn and does not run through a pause.
+Who judges is chosen by name, and where people log in it is their own name; leaving and coming back goes on with the next
+part. The clock of an answer begins when its picture is drawn and does not run through a pause.
 """
 
 from time import monotonic
@@ -9,12 +9,15 @@ from time import monotonic
 import streamlit as st
 
 from dashboard import pictures, tiles
+from dashboard.access import Permit, allowed
 from dashboard.context import Dashboard, told, utc_now
 from dashboard.study_form import CHOSEN
+from inspector.errors import AccessError
 from inspector.store import studies
 from inspector.store.labels import DEFECT, GOOD
 from inspector.store.studies import Question
 from inspector.study.result import StudyResult
+from inspector.users import Role
 
 SIDE_PX, QUALITY = 1400, 95
 MIN_LOOK_S = 0.3
@@ -28,7 +31,7 @@ def busy() -> bool:
     return st.session_state.get(JUDGING) is not None
 
 
-def invite(result: StudyResult) -> None:
+def invite(plant: Dashboard, result: StudyResult) -> None:
     """Who is to judge, how far they are, and the button that begins."""
     with st.container(border=True, key="card-study-judge"):
         st.subheader("Who judges now?")
@@ -36,6 +39,9 @@ def invite(result: StudyResult) -> None:
             f"{len(result.parts)} parts, {result.repeats} rounds, each in another order. One picture at a time; press G "
             "for good and D for defect. You can pause and go on later, but not go back. Decide alone, as on the line."
         )
+        there = plant.visitor
+        if there.logged_in and there.name not in result.operators:
+            st.info(f"{tiles.plain(there.name)} is none of the operators of this study.", icon=":material/info:")
         for place, name in enumerate(result.operators):
             done = result.progress[name]
             who, how_far, button = st.columns([1.2, 2.4, 1], vertical_alignment="center")
@@ -46,9 +52,13 @@ def invite(result: StudyResult) -> None:
                 key=f"study:begin:{result.id}:{place}",
                 on_click=_begin,
                 args=(result.id, name),
-                disabled=done == result.total,
                 type="primary" if done < result.total else "secondary",
                 width="stretch",
+                **allowed(
+                    there,
+                    Role.OPERATOR,
+                    disabled=done == result.total or (there.logged_in and there.name != name),
+                ),
             )
 
 
@@ -127,8 +137,20 @@ def _answer(plant: Dashboard, study_id: int, operator: str, asked: Question, sai
             "That was too quick to be an answer to this part; look at it and press again.", icon=":material/speed:"
         )
         return
-    with told(), plant.store.write() as session:
+    with told(), _judge(plant, operator).write() as session:
         studies.answer(session, study_id, operator, asked, said, took_s=took_s, now=utc_now())
+
+
+def _judge(plant: Dashboard, operator: str) -> Permit:
+    """Leave to answer in the name of an operator: where people log in, only for that one.
+
+    Raises:
+        AccessError: somebody else is logged in, or the role is too low.
+    """
+    permit = plant.require(Role.OPERATOR)
+    if permit.logged_in and permit.who != operator:
+        raise AccessError(f"only {operator} may answer as {operator}, but {permit.who} is logged in")
+    return permit
 
 
 def _begin(study_id: int, operator: str) -> None:

@@ -11,7 +11,8 @@ from html import escape
 import streamlit as st
 
 from dashboard import data, pictures, uploads
-from dashboard.context import WHO, Dashboard, sentence, told, utc_now
+from dashboard.access import allowed
+from dashboard.context import Dashboard, sentence, told, utc_now
 from dashboard.uploads import Judged, Upload
 from inspector.errors import UsageError
 from inspector.images import SUFFIXES
@@ -19,6 +20,7 @@ from inspector.store import products
 from inspector.store.pictures import staged
 from inspector.store.stations import ensure_station
 from inspector.types import Align, Tiles
+from inspector.users import Role
 
 NEW = "A new product"
 FORM, ASKED = "teach:form", "teach:asked"
@@ -71,10 +73,10 @@ def form(plant: Dashboard, view: data.ProductsView) -> None:
             label,
             type="primary",
             icon=":material/build:",
-            disabled=bool(fault),
             key=f"teach:build:{number}",
             on_click=request_build,
             args=(plant, name, kept, number, Choices(align, tiled)),
+            **allowed(plant.visitor, Role.OPERATOR, disabled=bool(fault)),
         )
         if fault:
             st.caption(fault)
@@ -104,11 +106,12 @@ def request_build(plant: Dashboard, name: str, kept: Sequence[Upload], number: i
     if number in asked:
         return
     with told():
-        with staged(plant.data_path, uploads.decode(kept)) as pictures, plant.store.write() as session:
+        permit = plant.require(Role.OPERATOR)
+        with staged(plant.data_path, uploads.decode(kept)) as pictures, permit.write() as session:
             station = ensure_station(session, plant.station)
             wish = choices.changed(products.last_wish(session, name))
             recipe = products.request_recipe(
-                session, name, pictures, station_id=station.id, who=WHO, now=utc_now(), wish=wish
+                session, name, pictures, station_id=station.id, who=permit.who, now=utc_now(), wish=wish
             )
         asked.add(number)
         st.session_state[FORM] = number + 1

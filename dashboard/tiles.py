@@ -5,12 +5,12 @@ Each function gives HTML; every text that comes from people or from the database
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from html import escape
 from pathlib import Path
 
 from dashboard import pictures, words
-from dashboard.data import PartView, ReferenceView
+from dashboard.data import STALE_AFTER_S, PartView, ReferenceView
 from inspector.store.references import ACCEPTED
 from inspector.types import Verdict
 
@@ -35,6 +35,26 @@ def banner(
         f'<div class="what"><b>{escape(headline)}</b><br>{escape(detail)}{to}</div>'
         f'<div class="age">{right}</div></div>'
     )
+
+
+def age(station: str, age_s: float | None, read: tuple[datetime, float] | None = None) -> str:
+    """How old a station's data are, and when the page was read (time, seconds ago) if it does not renew itself."""
+    page = f" · this page was read at {read[0]:%H:%M:%S}, {words.age_words(read[1])} ago" if read else ""
+    if age_s is None:
+        said, is_old = "no data: no worker has been here yet", True
+    elif age_s < -STALE_AFTER_S:
+        said, is_old = f"data from the future, {words.age_words(-age_s)} ahead: a clock is wrong", True
+    elif age_s > STALE_AFTER_S:
+        said, is_old = f"data as of {words.age_words(age_s)} ago: the worker does not run", True
+    else:
+        said, is_old = f"data as of {words.age_words(age_s)} ago", False
+    mark, look = ("⚠ ", ' old"') if is_old else ("", '"')
+    return f'<div class="vi-age{look}>{mark}{escape(station)} · {escape(said + page)}</div>'
+
+
+def person(name: str, role: str) -> str:
+    """Who is logged in."""
+    return f'<div class="vi-person"><b>{escape(name)}</b> · {escape(role)}</div>'
 
 
 def counters(counts: Mapping[Verdict, int]) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from dashboard import data
 from inspector.drift import MIN_PARTS, RUN_IN, SCORE_SIGMAS, rank_sigma
 from inspector.store import challenges, drift, labels
-from inspector.store.engine import Store
+from inspector.store.engine import Reader
 from inspector.store.products import find_product
 from inspector.store.schema import ChallengeMember, ChallengeRun, DriftPoint, InspectionRow, Label, Recipe, Station
 from inspector.types import Step, Verdict
@@ -108,7 +108,7 @@ class HealthView:
         )
 
 
-def health(store: Store, name: str, every_h: float) -> HealthView | None:
+def health(store: Reader, name: str, every_h: float) -> HealthView | None:
     """The state of a station; None if the database does not know it yet."""
     with store.read() as session:
         row = session.scalar(select(Station).where(Station.name == name))
@@ -130,7 +130,7 @@ def health(store: Store, name: str, every_h: float) -> HealthView | None:
         )
 
 
-def points(store: Store, station_id: int, since: datetime) -> list[PointView]:
+def points(store: Reader, station_id: int, since: datetime) -> list[PointView]:
     """Points of the chart, oldest first."""
     with store.read() as session:
         rows = drift.points(session, station_id, since)
@@ -138,21 +138,21 @@ def points(store: Store, station_id: int, since: datetime) -> list[PointView]:
         return [_point_view(row, sizes[row.recipe_id]) for row in rows]
 
 
-def members(store: Store, product: str) -> list[MemberView]:
+def members(store: Reader, product: str) -> list[MemberView]:
     """The known parts of a product, in their order."""
     with store.read() as session:
         rows = challenges.members(session, find_product(session, product).id)
         return [_member_view(row) for row in rows]
 
 
-def labelled(store: Store, product: str) -> list[Label]:
+def labelled(store: Reader, product: str) -> list[Label]:
     """Parts of a product that people have labelled good or defect, newest first."""
     with store.read() as session:
         said = labels.current(session, find_product(session, product).id, (labels.GOOD, labels.DEFECT))
         return said[::-1]
 
 
-def in_doubt(store: Store, station_id: int, number: int | None, limit: int) -> tuple[list[data.PartView], int]:
+def in_doubt(store: Reader, station_id: int, number: int | None, limit: int) -> tuple[list[data.PartView], int]:
     """Parts that a failed challenge, or (None) an overdue one, puts in doubt, oldest first, and how many they are in all."""
     with store.read() as session:
         if number is None:

@@ -9,10 +9,12 @@ from typing import Any
 import streamlit as st
 
 from dashboard import data, pictures, revisions
+from dashboard.access import allowed
 from dashboard.context import Dashboard, sentence, told
 from inspector.errors import UsageError
 from inspector.store.products import Wish
 from inspector.types import MAX_ROIS, Roi, roi_of
+from inspector.users import Role
 
 SIDE_PX = 640
 COLUMNS = ("name", "inspected", "left %", "top %", "width %", "height %", "sensitivity")
@@ -47,7 +49,7 @@ def draw(plant: Dashboard, recipe: data.RecipeView, reference_path: str | None) 
             st.button(
                 "Build a revision with these regions",
                 icon=":material/crop_free:",
-                disabled=bool(fault) or tuple(rois) == tuple(kept),
+                **allowed(plant.visitor, Role.OPERATOR, disabled=bool(fault) or tuple(rois) == tuple(kept)),
                 on_click=_request,
                 args=(plant, recipe, tuple(rois)),
                 key=f"where:build:{recipe.id}",
@@ -58,6 +60,7 @@ def draw(plant: Dashboard, recipe: data.RecipeView, reference_path: str | None) 
                     on_click=_request,
                     args=(plant, recipe, ()),
                     key=f"where:whole:{recipe.id}",
+                    **allowed(plant.visitor, Role.OPERATOR),
                 )
     with right:
         picture = pictures.view(plant.data_path, reference_path, SIDE_PX)

@@ -32,6 +32,7 @@ from inspector.commands import (
     score,
     status,
     study,
+    user,
 )
 from inspector.errors import InspectorError
 
@@ -66,6 +67,7 @@ app.add_typer(contract.app, name="contract")
 app.add_typer(plc.app, name="plc")
 app.command("fat")(fat.fat)
 app.add_typer(db.app, name="db")
+app.add_typer(user.app, name="user")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
 

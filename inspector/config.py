@@ -344,8 +344,14 @@ class SupervisorConfig(Section):
 class DashboardConfig(Section):
     """The operators' pages."""
 
-    host: str = Field("127.0.0.1", description="address to bind to; anything else opens it to the network")
+    host: str = Field("127.0.0.1", description="address to bind to; anything else needs users (`inspector user add`)")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(8501, description="port")
+    users_file: Path | None = Field(
+        None, description="who may log in, written by `inspector user`; default: users.yaml in data_dir"
+    )
+    session_h: Annotated[float, Field(gt=0, le=8760)] = Field(
+        12.0, description="hours without a click after which a login ends"
+    )
 
 
 class TelemetryConfig(Section):
@@ -420,6 +426,11 @@ class Config(Section):
         """SQLAlchemy URL; SQLite in the data folder unless one is configured."""
         return self.database.url or f"sqlite:///{(self.data_path / 'inspector.db').as_posix()}"
 
+    @property
+    def users_path(self) -> Path:
+        """The file of who may log in to the pages; it need not exist."""
+        return self.dashboard.users_file or self.data_path / "users.yaml"
+
 
 def load_config(source: Path | Document | None) -> Config:
     """Read a configuration file, or take one that was read; None gives the defaults.
@@ -461,8 +472,9 @@ def resolve_paths(config: Config, folder: Path) -> Config:
     }
     logging = config.logging.model_copy(update={"file": absolute(config.logging.file)})
     central = config.central.model_copy(update={"password_file": absolute(config.central.password_file)})
+    dashboard = config.dashboard.model_copy(update={"users_file": absolute(config.dashboard.users_file)})
     moved = {"data_dir": absolute(config.data_dir), "encoder": encoder, "cameras": cameras, "logging": logging}
-    return config.model_copy(update=moved | brokers | {"central": central})
+    return config.model_copy(update=moved | brokers | {"central": central, "dashboard": dashboard})
 
 
 def _resolve_camera(camera: CameraConfig, folder: Path) -> CameraConfig:

@@ -3,7 +3,9 @@
     InspectorError                  exit code 1
     ├── UsageError                  2   what the user asked for cannot be done as asked
     │   ├── ConfigError             2   configuration file or environment
-    │   └── ImageError              2   a picture that cannot be used
+    │   ├── ImageError              2   a picture that cannot be used
+    │   └── AccessError             2   not allowed to who asks
+    │       └── LoggedOutError      2   nobody is logged in
     ├── EncoderError                3   model, weights or device
     │   └── EncoderMismatchError    3   made for another encoder
     ├── BankError                   3   a residual bank that cannot be used
@@ -43,6 +45,14 @@ class ConfigError(UsageError):
 
 class ImageError(UsageError):
     """A picture cannot be read, or has a size or type that cannot be inspected."""
+
+
+class AccessError(UsageError):
+    """Who asks may not do this; the text says which role may."""
+
+
+class LoggedOutError(AccessError):
+    """Nobody is logged in: never, not any more, or the user was removed."""
 
 
 class EncoderError(InspectorError):

@@ -11,13 +11,15 @@ from html import escape
 import streamlit as st
 
 from dashboard import charts, data, export, known_parts, tiles, verification, words
+from dashboard.access import allowed
 from dashboard.actions import Ask, ask_button
-from dashboard.context import WHO, Dashboard, dashboard, local_zone, sentence, told, utc_now
+from dashboard.context import Dashboard, dashboard, draw_again, local_zone, sentence, told, utc_now
 from dashboard.verification import HealthView, RunView
 from inspector.contract.codes import ErrorCode
 from inspector.drift import RUN_IN
 from inspector.store import challenges
 from inspector.types import Verdict
+from inspector.users import Role
 
 SPANS = {"24 hours": timedelta(hours=24), "7 days": timedelta(days=7)}
 MEASURES = {"level": "grey level", "detail": "detail", "novelty": "novelty"}
@@ -55,7 +57,7 @@ def _watch(signature: Hashable) -> None:
         plant = dashboard()
         view = verification.health(plant.store, plant.station, plant.config.challenge.every_h)
         if view is None or view.signature(utc_now()) != signature:
-            st.rerun(scope="app")
+            draw_again()
 
 
 def _held(view: HealthView) -> None:
@@ -320,7 +322,7 @@ def _override_form(plant: Dashboard, run: RunView) -> None:
         reason = st.text_input("Reason, kept in the audit", max_chars=200, key=f"health:reason:{run.id}")
         st.button(
             "Override",
-            disabled=not reason.strip(),
+            **allowed(plant.visitor, Role.ENGINEER, disabled=not reason.strip()),
             on_click=_override,
             args=(plant, run.id, reason),
             key=f"health:override:{run.id}",
@@ -328,5 +330,5 @@ def _override_form(plant: Dashboard, run: RunView) -> None:
 
 
 def _override(plant: Dashboard, number: int, reason: str) -> None:
-    with told(), plant.store.write() as session:
-        challenges.override(session, number, reason, WHO, utc_now())
+    with told(), (permit := plant.require(Role.ENGINEER)).write() as session:
+        challenges.override(session, number, reason, permit.who, utc_now())

@@ -9,7 +9,7 @@ from dashboard import charts, data, tiles, words
 from dashboard.actions import Ask, ask_button, waiting_words
 from dashboard.context import Dashboard, dashboard, local_zone, sentence, told, utc_now
 from inspector.contract.codes import StationMode, StationState
-from inspector.store.engine import Store
+from inspector.store.engine import Reader
 
 STRIP = 12
 TREND = 120
@@ -53,7 +53,7 @@ def since(period: str, now: datetime, shifts: Sequence[str]) -> datetime:
 
 
 @st.cache_data(ttl=0.9, max_entries=16, show_spinner=False)
-def _view(_store: Store, url: str, station: str, since: datetime) -> data.LiveView | None:
+def _view(_store: Reader, url: str, station: str, since: datetime) -> data.LiveView | None:
     """One reading for all open tabs; `url` keeps two databases apart."""
     return data.live(_store, station, since=since, strip=STRIP, trend=TREND)
 

@@ -11,11 +11,13 @@ from typing import Any
 import streamlit as st
 
 from dashboard import data, references, teach, tiles, where, words
+from dashboard.access import allowed
 from dashboard.actions import activation, ask_button
-from dashboard.context import WHO, Dashboard, dashboard, local_zone, told, utc_now
+from dashboard.context import Dashboard, dashboard, draw_again, local_zone, told, utc_now
 from dashboard.teach import CHOSEN, TEACHING
 from inspector.store.products import override
 from inspector.types import Verdict, promise_words
+from inspector.users import Role
 
 RECIPE_LOOKS = {
     "queued": words.Look("waiting", "◔", words.GREY),
@@ -108,7 +110,7 @@ def _watch(signature: Hashable) -> None:
                 if recipe.busy:
                     _progress(recipe)
         if _signature(view) != signature:
-            st.rerun(scope="app")
+            draw_again()
 
 
 def _signature(view: data.ProductsView) -> Hashable:
@@ -279,7 +281,7 @@ def _report(plant: Dashboard, recipe: data.RecipeView) -> None:
         reason = st.text_input("Reason, kept in the audit", max_chars=200, key=f"products:reason:{recipe.id}")
         st.button(
             "Override",
-            disabled=not reason.strip(),
+            **allowed(plant.visitor, Role.ENGINEER, disabled=not reason.strip()),
             on_click=_override,
             args=(plant, recipe.id, reason),
             key=f"products:override:{recipe.id}",
@@ -327,5 +329,5 @@ def _sensitivity(found: dict[str, Any]) -> None:
 
 
 def _override(plant: Dashboard, recipe_id: int, reason: str) -> None:
-    with told(), plant.store.write() as session:
-        override(session, recipe_id, reason, WHO, utc_now())
+    with told(), (permit := plant.require(Role.ENGINEER)).write() as session:
+        override(session, recipe_id, reason, permit.who, utc_now())

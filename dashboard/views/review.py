@@ -10,7 +10,8 @@ from dataclasses import replace
 import streamlit as st
 
 from dashboard import data, pictures, revisions, tiles, what_if, words
-from dashboard.context import WHO, Dashboard, dashboard, local_zone, told, utc_now
+from dashboard.access import allowed
+from dashboard.context import Dashboard, dashboard, local_zone, told, utc_now
 from dashboard.views.products import page as products_page
 from inspector.errors import UsageError
 from inspector.images import read_image
@@ -19,6 +20,7 @@ from inspector.store import labels, products
 from inspector.store.pictures import staged
 from inspector.store.schema import InspectionRow, Label, RegionRow
 from inspector.types import Verdict, promise_words
+from inspector.users import Role
 
 SIDE_PX = 900
 SKIPPED, LAST, AGAIN, SHOWN = "review:skipped", "review:last", "review:again", "review:shown"
@@ -164,10 +166,10 @@ def _buttons(plant: Dashboard, row: InspectionRow, defect: labels.Said, *, usabl
                 key=f"review:{said.label}:{row.id}",
                 shortcut=key,
                 icon=icon,
-                disabled=not usable,
                 on_click=_answer,
                 args=(plant, row.id, said),
                 type="primary" if said.label == labels.GOOD else "secondary",
+                **allowed(plant.visitor, Role.OPERATOR, disabled=not usable),
             )
         st.button("Skip", key=f"review:skip:{row.id}", shortcut="s", on_click=_skip, args=(row.id,))
 
@@ -185,7 +187,8 @@ def _is_answered_now(inspection_id: int) -> bool:
 
 def _answer(plant: Dashboard, inspection_id: int, said: labels.Said) -> None:
     if _is_answered_now(inspection_id):
-        _label(plant, inspection_id, said)
+        with told():
+            _label(plant, inspection_id, said)
 
 
 def _skip(inspection_id: int) -> None:
@@ -196,25 +199,25 @@ def _skip(inspection_id: int) -> None:
 
 
 def _label(plant: Dashboard, inspection_id: int, said: labels.Said) -> None:
-    with told():
-        row = data.inspection(plant.store, inspection_id)
-        if row.image_path is None or row.recipe is None:
-            raise UsageError("this part has no picture any more, so it cannot be labelled")
-        name, image = row.recipe.product.name, read_image(plant.data_path / row.image_path)
-        shown = [(_file_name(row.image_path), image)]
-        with staged(plant.data_path, shown) as (picture,), plant.store.write() as session:
-            labels.add_label(
-                session,
-                products.find_product(session, name),
-                picture,
-                said,
-                inspection_id=inspection_id,
-                source="review",
-                who=WHO,
-                now=utc_now(),
-            )
-        st.session_state[AGAIN] = None
-        st.session_state[LAST] = inspection_id
+    permit = plant.require(Role.OPERATOR)
+    row = data.inspection(plant.store, inspection_id)
+    if row.image_path is None or row.recipe is None:
+        raise UsageError("this part has no picture any more, so it cannot be labelled")
+    name, image = row.recipe.product.name, read_image(plant.data_path / row.image_path)
+    shown = [(_file_name(row.image_path), image)]
+    with staged(plant.data_path, shown) as (picture,), permit.write() as session:
+        labels.add_label(
+            session,
+            products.find_product(session, name),
+            picture,
+            said,
+            inspection_id=inspection_id,
+            source="review",
+            who=permit.who,
+            now=utc_now(),
+        )
+    st.session_state[AGAIN] = None
+    st.session_state[LAST] = inspection_id
 
 
 def _last(plant: Dashboard) -> None:
@@ -251,6 +254,7 @@ def _overkill(plant: Dashboard, row: InspectionRow) -> None:
                 args=(plant, row.id),
                 icon=":material/add_photo_alternate:",
                 type="primary",
+                **allowed(plant.visitor, Role.OPERATOR),
             )
         elif taken.busy:
             st.progress(taken.progress, text=f"{taken.title} is being built with it · {100 * taken.progress:.0f} %")
@@ -274,18 +278,30 @@ def _lessons(plant: Dashboard, row: InspectionRow, said: Label) -> None:
         left, top, width, height = said.region
         given = labels.Said(labels.DEFECT, said.kind, (left, top, width, height), said.blind, teaches=True)
         st.caption("Parts with a mark like this one will score higher, wherever it lies.")
-        st.button("Teach this defect", on_click=_teach, args=(plant, row.id, given), icon=":material/school:")
+        st.button(
+            "Teach this defect",
+            on_click=_teach,
+            args=(plant, row.id, given),
+            icon=":material/school:",
+            **allowed(plant.visitor, Role.OPERATOR),
+        )
     elif said.label == labels.GOOD and row.regions and (size_px := row.detail.get("image_size_px")):
         box = _region_box(row.regions[0], size_px)
         given = labels.Said(labels.GOOD, region=box, blind=said.blind, teaches=True)
         st.caption("A mark that all good parts may have: what looks like region 1, in its place, will score lower.")
-        st.button("Tolerate this mark", on_click=_teach, args=(plant, row.id, given), icon=":material/school:")
+        st.button(
+            "Tolerate this mark",
+            on_click=_teach,
+            args=(plant, row.id, given),
+            icon=":material/school:",
+            **allowed(plant.visitor, Role.OPERATOR),
+        )
 
 
 def _teach(plant: Dashboard, inspection_id: int, said: labels.Said) -> None:
     """Keep the lesson, and ask the worker for a revision that knows it."""
-    _label(plant, inspection_id, said)
     with told():
+        _label(plant, inspection_id, said)
         row = data.inspection(plant.store, inspection_id)
         if row.recipe is not None:
             revisions.request(plant, row.recipe.product.name)
@@ -385,9 +401,9 @@ def _recalibration(plant: Dashboard, active: data.RecipeView, seen: data.Reviewe
         "Recalibrate",
         on_click=_recalibrate,
         args=(plant, active.product, target / 100 or None, grey),
-        disabled=bool(fault),
         icon=":material/tune:",
         type="primary",
+        **allowed(plant.visitor, Role.OPERATOR, disabled=bool(fault)),
     )
 
 

@@ -42,7 +42,7 @@ def page() -> None:
             result = results.load(session, chosen)
         step = _steps(result)
         if step == JUDGE:
-            study_judging.invite(result)
+            study_judging.invite(plant, result)
         else:
             study_result.draw(plant, result)
 

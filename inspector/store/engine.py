@@ -11,11 +11,11 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
@@ -59,6 +59,13 @@ class Lineage:
 
 STATION = Lineage("migrations", "alembic_version", "inspector db upgrade")
 PLANT = Lineage("migrations.plant", "plant_version", "inspector db upgrade --central")
+
+
+class Reader(Protocol):
+    """A database for who only reads."""
+
+    def read(self) -> AbstractContextManager[Session]:
+        """A read-only session; see `Store.read`."""
 
 
 class Store:

@@ -20,7 +20,7 @@ def test_the_pages_are_bound_to_this_machine_without_telemetry_and_with_cross_si
     arguments = command(Config(), None)
 
     assert arguments[:4] == [sys.executable, "-m", "streamlit", "run"]
-    assert Path(arguments[4]).name == "app.py"
+    assert Path(arguments[4]).name == "serve.py"
     for expected in (
         "--server.address=127.0.0.1",
         "--server.port=8501",

@@ -15,6 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 from dashboard import known_parts, revisions, study_form, uploads
+from dashboard.access import ANYBODY
 from dashboard.context import Dashboard
 from dashboard.uploads import Upload
 from dashboard.views import review
@@ -49,7 +50,7 @@ def plant(tmp_path: Path) -> Iterator[Dashboard]:
         recipe = stored.request_recipe(session, tmp_path, "gear", named, station_id=line, who="me", now=NOW)
         (row,) = journal.commit_verdicts(session, line, [record(1, Verdict.NG, recipe_id=recipe.id)])
         journal.set_image_paths(session, row.inspection_id, "shown.png", None)
-    yield Dashboard(Config.model_validate({"data_dir": tmp_path, "database": {"url": url}}), store, "station1")
+    yield Dashboard(Config.model_validate({"data_dir": tmp_path, "database": {"url": url}}), store, "station1", ANYBODY)
     store.close()
 
 
