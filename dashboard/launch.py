@@ -50,6 +50,7 @@ def command(config: Config, config_path: Path | None) -> list[str]:
         "client.toolbarMode": "minimal",
         "client.showSidebarNavigation": "false",
         "runner.magicEnabled": "false",
+        "runner.postScriptGC": "false",
         "global.developmentMode": "false",
     } | {f"theme.{name}": value for name, value in THEME.items()}
     options = [f"--{name}={value}" for name, value in settings.items()]

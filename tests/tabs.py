@@ -12,6 +12,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from streamlit.proto.AutoRerun_pb2 import AutoRerun
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
@@ -50,30 +51,32 @@ class Tabs:
         page.rerun_script.query_string = ""
         await tab.send(page.SerializeToString())
         renewals: dict[str, asyncio.Task[None]] = {}
+        kept: set[str] = set()
         try:
             async for payload in tab:
                 assert isinstance(payload, bytes)
                 message = ForwardMsg.FromString(payload)
                 kind = message.WhichOneof("type") or ""
+                if message.metadata.cacheable:
+                    kept.add(message.hash)  # a browser is not sent twice what it has
                 self.seen.update({"messages": 1, "bytes": len(payload)})
                 if kind == "script_finished":
                     self.seen["drawn"] += 1
                 elif kind == "auto_rerun" and message.auto_rerun.fragment_id not in renewals:
                     asked = message.auto_rerun
                     self.seen["tabs"] += not renewals
-                    renewals[asked.fragment_id] = asyncio.create_task(
-                        self._renew(tab, asked.fragment_id, asked.interval)
-                    )
+                    renewals[asked.fragment_id] = asyncio.create_task(self._renew(tab, asked, kept))
         finally:
             for renewal in renewals.values():
                 renewal.cancel()
 
-    async def _renew(self, tab: ClientConnection, fragment: str, every_s: float) -> None:
-        again = BackMsg()
-        again.rerun_script.fragment_id = fragment
-        again.rerun_script.is_auto_rerun = True
+    async def _renew(self, tab: ClientConnection, asked: AutoRerun, kept: set[str]) -> None:
         while True:
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(asked.interval)
+            again = BackMsg()
+            again.rerun_script.fragment_id = asked.fragment_id
+            again.rerun_script.is_auto_rerun = True
+            again.rerun_script.cached_message_hashes.extend(kept)
             await tab.send(again.SerializeToString())
 
 

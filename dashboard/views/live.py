@@ -1,7 +1,11 @@
-"""Live: is the line running, what was the last part, how are the scores; renewed each second, read from SQL only."""
+"""Live: is the line running, what was the last part, how are the scores; renewed each second, read from SQL only.
+
+All open tabs share one reading, and what is drawn of it: the charts and pictures of the same parts are made once.
+"""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
+from typing import Any
 
 import streamlit as st
 
@@ -52,7 +56,7 @@ def since(period: str, now: datetime, shifts: Sequence[str]) -> datetime:
     return words.shift_start(local, shifts)
 
 
-@st.cache_data(ttl=0.9, max_entries=16, show_spinner=False)
+@st.cache_resource(ttl=0.9, max_entries=16, show_spinner=False)
 def _view(_store: Reader, url: str, station: str, since: datetime) -> data.LiveView | None:
     """One reading for all open tabs; `url` keeps two databases apart."""
     return data.live(_store, station, since=since, strip=STRIP, trend=TREND)
@@ -145,24 +149,45 @@ def _body(plant: Dashboard, view: data.LiveView, period: str) -> None:
             )
             heat_map = st.toggle("Heat map", value=True, key="live:heat_map")
         st.html(tiles.counters(view.counts))
-        _trend(view)
+        _trend(plant, view, zone)
     with left:
         if view.parts:
-            st.html(tiles.newest(view.parts[0], plant.data_path, zone, heat_map=heat_map))
+            st.html(_newest(plant, view.parts[0], zone, _look(plant, view.parts[:1], zone), heat_map=heat_map))
         else:
             st.html(tiles.empty("No part yet", "The first part that comes by will be shown here."))
     if view.parts:
-        st.html(tiles.strip(view.parts, plant.data_path, zone))
+        st.html(_strip(plant, view.parts, zone, _look(plant, view.parts, zone)))
 
 
-def _trend(view: data.LiveView) -> None:
+def _look(plant: Dashboard, parts: Sequence[data.PartView], zone: tzinfo) -> str:
+    """What a drawing of these parts depends on; pictures come after their verdict."""
+    drawn = [(part.id, part.image_path, part.map_path) for part in parts]
+    return f"{plant.config.database_url} {zone} {drawn}"
+
+
+@st.cache_resource(ttl=60, max_entries=16, show_spinner=False)
+def _newest(_plant: Dashboard, _part: data.PartView, _zone: tzinfo, look: str, *, heat_map: bool) -> str:
+    return tiles.newest(_part, _plant.data_path, _zone, heat_map=heat_map)
+
+
+@st.cache_resource(ttl=60, max_entries=16, show_spinner=False)
+def _strip(_plant: Dashboard, _parts: Sequence[data.PartView], _zone: tzinfo, look: str) -> str:
+    return tiles.strip(_parts, _plant.data_path, _zone)
+
+
+@st.cache_resource(ttl=60, max_entries=16, show_spinner=False)
+def _chart(_parts: Sequence[data.PartView], _zone: tzinfo, look: str) -> dict[str, Any]:
+    return charts.score_trend(_parts, _zone, height_px=145).to_dict()
+
+
+def _trend(plant: Dashboard, view: data.LiveView, zone: tzinfo) -> None:
     scored = [part for part in view.trend if part.score is not None]
     if not scored:
         st.html(tiles.empty("No scores yet", "Scores of the last parts will be drawn here."))
         return
     with st.container(border=True, gap="xsmall", key="card-trend"):
         st.caption(f"Last {len(view.trend)} scores, dashed: threshold")
-        st.altair_chart(charts.score_trend(view.trend, local_zone(), height_px=145), width="stretch")
+        st.vega_lite_chart(spec=_chart(view.trend, zone, _look(plant, view.trend, zone)), width="stretch")
 
 
 def _titles(station: data.StationView) -> dict[tuple[int, int], str]:

@@ -87,6 +87,7 @@ def _head(plant: Dashboard, view: data.ProductsView) -> None:
                     type="secondary" if teaching else "primary",
                     on_click=_toggle_teaching,
                     key="products:teach",
+                    **allowed(plant.visitor, Role.OPERATOR),
                 )
     if station is None or not station.alive(utc_now()):
         st.warning(
