@@ -5,13 +5,14 @@ as that sentence, never as a traceback; who is not logged in any more gets the l
 """
 
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Never
+from typing import Never, ParamSpec
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
@@ -25,6 +26,9 @@ from inspector.store.engine import Reader
 from inspector.users import Role
 
 DRAWN_AGAIN = "drawn-again"
+_DRAWING = threading.BoundedSemaphore(2)
+"""With a hundred open tabs as many threads would fight for the interpreter, and nothing would be sent to anybody."""
+P = ParamSpec("P")
 TO_LOGIN = (
     "<script>window.location.replace('login?next=' + encodeURIComponent(location.pathname + location.search))</script>"
 )
@@ -76,6 +80,23 @@ def configuration() -> Config:
     if path is None or look is None:
         return load_config(path)
     return _configuration(path, (look.st_ino, look.st_mtime_ns, look.st_size))
+
+
+def renewed(every_s: float) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """A part of a page that draws itself again so often, with its faults told; over all tabs, two at a time.
+
+    A tab that waits for its turn is drawn later; what was asked of it meanwhile is drawn once.
+    """
+
+    def decorate(draw: Callable[P, None]) -> Callable[P, None]:
+        @wraps(draw)
+        def in_turn(*args: P.args, **kwargs: P.kwargs) -> None:
+            with _DRAWING, told():
+                draw(*args, **kwargs)
+
+        return st.fragment(in_turn, run_every=every_s)
+
+    return decorate
 
 
 def draw_again() -> Never:

@@ -5,7 +5,7 @@ from datetime import datetime
 import streamlit as st
 
 from dashboard import access, data, tiles
-from dashboard.context import Dashboard, dashboard, local_zone, told, utc_now
+from dashboard.context import Dashboard, dashboard, local_zone, renewed, utc_now
 from inspector.store.engine import Reader
 
 EVERY_S = 2.0
@@ -29,15 +29,14 @@ def _choose_station(plant: Dashboard) -> None:
         st.selectbox("Station", names, index=names.index(plant.station), key="station", label_visibility="collapsed")
 
 
-@st.fragment(run_every=EVERY_S)
+@renewed(EVERY_S)
 def _age(read_at: datetime | None) -> None:
     """How old the data are: since the worker wrote its state, and since the page was read if it does not renew itself."""
-    with told():
-        plant = dashboard()
-        now = utc_now()
-        seen_at = _seen_at(plant.store, plant.config.database_url, plant.station)
-        read = None if read_at is None else (read_at.astimezone(local_zone()), (now - read_at).total_seconds())
-        st.html(tiles.age(plant.station, None if seen_at is None else (now - seen_at).total_seconds(), read))
+    plant = dashboard()
+    now = utc_now()
+    seen_at = _seen_at(plant.store, plant.config.database_url, plant.station)
+    read = None if read_at is None else (read_at.astimezone(local_zone()), (now - read_at).total_seconds())
+    st.html(tiles.age(plant.station, None if seen_at is None else (now - seen_at).total_seconds(), read))
 
 
 @st.cache_data(ttl=0.9, max_entries=16, show_spinner=False)

@@ -13,7 +13,7 @@ import streamlit as st
 from dashboard import charts, data, export, known_parts, tiles, verification, words
 from dashboard.access import allowed
 from dashboard.actions import Ask, ask_button
-from dashboard.context import Dashboard, dashboard, draw_again, local_zone, sentence, told, utc_now
+from dashboard.context import Dashboard, dashboard, draw_again, local_zone, renewed, sentence, told, utc_now
 from dashboard.verification import HealthView, RunView
 from inspector.contract.codes import ErrorCode
 from inspector.drift import RUN_IN
@@ -50,14 +50,13 @@ def page() -> None:
         known_parts.draw(plant, view)
 
 
-@st.fragment(run_every=1.0)
+@renewed(1.0)
 def _watch(signature: Hashable) -> None:
     """Draws the page again when anything that it shows has changed."""
-    with told():
-        plant = dashboard()
-        view = verification.health(plant.store, plant.station, plant.config.challenge.every_h)
-        if view is None or view.signature(utc_now()) != signature:
-            draw_again()
+    plant = dashboard()
+    view = verification.health(plant.store, plant.station, plant.config.challenge.every_h)
+    if view is None or view.signature(utc_now()) != signature:
+        draw_again()
 
 
 def _held(view: HealthView) -> None:

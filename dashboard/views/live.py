@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard import charts, data, tiles, words
 from dashboard.actions import Ask, ask_button, waiting_words
-from dashboard.context import Dashboard, dashboard, local_zone, sentence, told, utc_now
+from dashboard.context import Dashboard, dashboard, local_zone, renewed, sentence, utc_now
 from inspector.contract.codes import StationMode, StationState
 from inspector.store.engine import Reader
 
@@ -26,24 +26,19 @@ def page() -> None:
     _live()
 
 
-@st.fragment(run_every=1.0)
+@renewed(1.0)
 def _live() -> None:
-    with told():
-        plant = dashboard()
-        now = utc_now()
-        period = st.session_state.get("live:period") or PERIODS[0]
-        view = _view(
-            plant.store, plant.config.database_url, plant.station, since(period, now, plant.config.station.shifts)
-        )
-        if view is None:
-            st.html(
-                tiles.banner(words.WORKER_AWAY, "No worker has been here yet", NO_WORKER, f"station {plant.station}")
-            )
-            st.html(tiles.empty("Nothing to see yet", "Start the worker; then teach a product on the page Products."))
-            return
-        with st.container():  # one place in the page, however many warnings there are
-            _head(plant, view, now)
-        _body(plant, view, period)
+    plant = dashboard()
+    now = utc_now()
+    period = st.session_state.get("live:period") or PERIODS[0]
+    view = _view(plant.store, plant.config.database_url, plant.station, since(period, now, plant.config.station.shifts))
+    if view is None:
+        st.html(tiles.banner(words.WORKER_AWAY, "No worker has been here yet", NO_WORKER, f"station {plant.station}"))
+        st.html(tiles.empty("Nothing to see yet", "Start the worker; then teach a product on the page Products."))
+        return
+    with st.container():  # one place in the page, however many warnings there are
+        _head(plant, view, now)
+    _body(plant, view, period)
 
 
 def since(period: str, now: datetime, shifts: Sequence[str]) -> datetime:

@@ -13,7 +13,7 @@ import streamlit as st
 from dashboard import data, references, teach, tiles, where, words
 from dashboard.access import allowed
 from dashboard.actions import activation, ask_button
-from dashboard.context import Dashboard, dashboard, draw_again, local_zone, told, utc_now
+from dashboard.context import Dashboard, dashboard, draw_again, local_zone, renewed, told, utc_now
 from dashboard.teach import CHOSEN, TEACHING
 from inspector.store.products import override
 from inspector.types import Verdict, promise_words
@@ -100,18 +100,17 @@ def _toggle_teaching() -> None:
     st.session_state[TEACHING] = not st.session_state.get(TEACHING)
 
 
-@st.fragment(run_every=1.0)
+@renewed(1.0)
 def _watch(signature: Hashable) -> None:
     """Progress of all builds; draws the page again when anything else has changed."""
-    with told():
-        plant = dashboard()
-        view = data.products(plant.store, plant.station)
-        for recipes in view.products.values():
-            for recipe in recipes:
-                if recipe.busy:
-                    _progress(recipe)
-        if _signature(view) != signature:
-            draw_again()
+    plant = dashboard()
+    view = data.products(plant.store, plant.station)
+    for recipes in view.products.values():
+        for recipe in recipes:
+            if recipe.busy:
+                _progress(recipe)
+    if _signature(view) != signature:
+        draw_again()
 
 
 def _signature(view: data.ProductsView) -> Hashable:

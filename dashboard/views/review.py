@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard import data, pictures, revisions, tiles, what_if, words
 from dashboard.access import allowed
-from dashboard.context import Dashboard, dashboard, local_zone, told, utc_now
+from dashboard.context import Dashboard, dashboard, local_zone, renewed, told, utc_now
 from dashboard.views.products import page as products_page
 from inspector.errors import UsageError
 from inspector.images import read_image
@@ -239,32 +239,31 @@ def _last(plant: Dashboard) -> None:
         _lessons(plant, row, said)
 
 
-@st.fragment(run_every=1.0)
+@renewed(1.0)
 def _overkill(plant: Dashboard, row: InspectionRow) -> None:
     """Offer a good part that was not accepted as a reference; once it is one, say how far its revision is."""
-    with told():
-        if row.recipe is None or row.image_path is None:
-            return
-        taken = data.recipe_with(plant.store, row.recipe.product.name, _file_name(row.image_path))
-        if taken is None:
-            st.caption("A good part was not accepted. As a reference it shows the line that this look is good.")
-            st.button(
-                "Add to the references",
-                on_click=_add_reference,
-                args=(plant, row.id),
-                icon=":material/add_photo_alternate:",
-                type="primary",
-                **allowed(plant.visitor, Role.OPERATOR),
-            )
-        elif taken.busy:
-            st.progress(taken.progress, text=f"{taken.title} is being built with it · {100 * taken.progress:.0f} %")
-        else:
-            st.caption(f"It is a reference of {taken.title}. See on Products what would change, and activate it there.")
-            st.page_link(
-                st.Page(products_page, title="Products", url_path="products"),
-                label=f"See {taken.title}",
-                icon=":material/inventory_2:",
-            )
+    if row.recipe is None or row.image_path is None:
+        return
+    taken = data.recipe_with(plant.store, row.recipe.product.name, _file_name(row.image_path))
+    if taken is None:
+        st.caption("A good part was not accepted. As a reference it shows the line that this look is good.")
+        st.button(
+            "Add to the references",
+            on_click=_add_reference,
+            args=(plant, row.id),
+            icon=":material/add_photo_alternate:",
+            type="primary",
+            **allowed(plant.visitor, Role.OPERATOR),
+        )
+    elif taken.busy:
+        st.progress(taken.progress, text=f"{taken.title} is being built with it · {100 * taken.progress:.0f} %")
+    else:
+        st.caption(f"It is a reference of {taken.title}. See on Products what would change, and activate it there.")
+        st.page_link(
+            st.Page(products_page, title="Products", url_path="products"),
+            label=f"See {taken.title}",
+            icon=":material/inventory_2:",
+        )
 
 
 def _lessons(plant: Dashboard, row: InspectionRow, said: Label) -> None:
