@@ -69,10 +69,10 @@ def check_access(config: Config) -> None:
     """Do nothing if only this machine reaches the pages, or somebody may log in.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: neither, or the file of users cannot be understood.
     """
-    host = config.dashboard.host
-    if not is_local(host) and not known_users(config):
+    host, users = config.dashboard.host, known_users(config)
+    if not users and not is_local(host):
         raise ConfigError(
             f"dashboard.host {host!r} opens the pages to the network, but there are no users in {config.users_path}; "
             "add one first with `inspector user add NAME --role engineer`, or set dashboard.host to 127.0.0.1"

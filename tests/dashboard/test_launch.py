@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dashboard.launch import address, check_port, command
+from dashboard.launch import address, check_access, check_port, command
 from inspector.config import Config, DashboardConfig
-from inspector.errors import UsageError
+from inspector.errors import ConfigError, UsageError
+from inspector.users import Role, put_user
 
 
 def config(host: str = "127.0.0.1", port: int = 8501) -> Config:
@@ -73,6 +74,40 @@ def test_a_port_in_use_is_one_sentence_and_exit_code_two(tmp_path: Path) -> None
 def test_an_address_of_another_machine_is_refused_with_what_to_set() -> None:
     with pytest.raises(UsageError, match=r"dashboard\.host"):
         check_port(config(host="192.0.2.1"))
+
+
+def started(path: Path) -> subprocess.CompletedProcess[str]:
+    """Start the pages, which end by themselves."""
+    command = [sys.executable, "-m", "dashboard", "--config", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_network_reaches_no_pages_without_users_and_the_sentence_names_the_command(tmp_path: Path) -> None:
+    path = tmp_path / "line.yaml"
+    path.write_text(f"data_dir: {tmp_path}\ndashboard:\n  host: 0.0.0.0\n", encoding="utf-8")
+    done = started(path)
+
+    assert done.returncode == 2
+    assert "`inspector user add NAME --role engineer`" in done.stderr
+    assert str(tmp_path / "users.yaml") in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_with_users_the_network_may_reach_the_pages_and_this_machine_needs_none(tmp_path: Path) -> None:
+    everywhere = Config(data_dir=tmp_path, dashboard=DashboardConfig(host="0.0.0.0"))  # noqa: S104 - not bound
+    check_access(Config(data_dir=tmp_path))
+    with pytest.raises(ConfigError, match="opens the pages to the network"):
+        check_access(everywhere)
+
+    put_user(everywhere.users_path, "anna", Role.VIEWER, "a long enough secret")
+
+    check_access(everywhere)
+
+
+def test_a_file_of_users_that_is_not_understood_is_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "users.yaml").write_text("users: 3\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="expected a list `users:`"):
+        check_access(Config(data_dir=tmp_path))
 
 
 def test_a_wrong_configuration_is_told_with_its_line(tmp_path: Path) -> None:
