@@ -5,24 +5,21 @@ in this package. Who is there is looked up anew for each run of a page and each 
 users' file as it is now; a button that is not shown, or shown locked, protects nothing.
 """
 
-import ipaddress
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import TypedDict
 
 import streamlit as st
 from sqlalchemy.orm import Session
 
+from dashboard.people import is_local, known_users
 from dashboard.sessions import Sessions, Tries
 from inspector.config import Config
-from inspector.errors import AccessError, ConfigError, LoggedOutError
+from inspector.errors import AccessError, LoggedOutError
 from inspector.store.engine import Store, open_store
-from inspector.users import Role, User, read_users
+from inspector.users import Role
 
 WHO = "dashboard"
 """What the audit calls everybody while nobody needs to log in."""
@@ -129,43 +126,7 @@ def allowed(there: Visitor, role: Role, *, disabled: bool = False) -> ButtonStat
     return {"disabled": True, "help": f"Only for {WHO_MAY[role]}; you are logged in as {there.role}."}
 
 
-def known_users(config: Config) -> dict[str, User]:
-    """Who may log in, as the file stands now.
-
-    Raises:
-        ConfigError: it cannot be understood.
-    """
-    path = config.users_path
-    try:
-        look = path.stat()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    return _users(path, (look.st_ino, look.st_mtime_ns, look.st_size))
-
-
-@lru_cache(maxsize=4)
-def is_local(host: str) -> bool:
-    """Whether an address that is bound to can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        pass
-    try:
-        found = socket.getaddrinfo(host, None) if host else []
-    except OSError:
-        return False
-    return bool(found) and all(ipaddress.ip_address(str(one[4][0])).is_loopback for one in found)
-
-
 @st.cache_resource(show_spinner=False)
 def opened(url: str) -> Store:
     """The database, opened once for all tabs; what is not in this module gets it for reading only."""
     return open_store(url)
-
-
-@lru_cache(maxsize=4)
-def _users(path: Path, look: tuple[int, int, int]) -> dict[str, User]:
-    """Read again when the file looks otherwise."""
-    return read_users(path)

@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dashboard import access
+from dashboard.people import known_users
 from inspector.config import Config
 from inspector.errors import InspectorError, LoggedOutError
 
@@ -34,6 +35,9 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
+BROKEN = (
+    "Nobody can log in: the configuration or the users' file is wrong. What is wrong stands in the log of the pages."
+)
 WRONG = "The name or the password is wrong."
 FORM = (Path(__file__).parent / "login.html").read_text(encoding="utf-8")
 
@@ -85,14 +89,14 @@ class _Desk:
             config = self._configuration()
             access.visitor(config, request.cookies.get(access.cookie_name(config), ""), used=False)
         except LoggedOutError:
-            if not access.known_users(config):
+            if not known_users(config):
                 return _form(
                     onward, "Nobody may log in yet. On this machine: inspector user add NAME --role engineer", 403
                 )
             return _form(onward)
         except InspectorError as error:
             log.error("nobody can log in: %s", error)
-            return _form(onward, "Nobody can log in: the configuration or the users' file is wrong.", 503)
+            return _form(onward, BROKEN, 503)
         return RedirectResponse(onward, 303, HEADERS)
 
     async def log_in(self, request: Request) -> Response:
@@ -106,13 +110,13 @@ class _Desk:
         self._waiting += 1
         try:
             config = self._configuration()
-            users = access.known_users(config)
+            users = known_users(config)
             user, wait_s = await run_in_threadpool(
                 access.TRIES.check, users, sent.get("name", ""), sent.get("password", ""), time.monotonic()
             )
         except InspectorError as error:
             log.error("nobody can log in: %s", error)
-            return _form(onward, "Nobody can log in: the configuration or the users' file is wrong.", 503)
+            return _form(onward, BROKEN, 503)
         finally:
             self._waiting -= 1
         if user is None:

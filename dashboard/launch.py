@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from dashboard import uploads, words
-from dashboard.access import is_local, known_users
+from dashboard.people import is_local, known_users
 from inspector.config import Config
 from inspector.errors import ConfigError, UsageError
 

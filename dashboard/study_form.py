@@ -11,8 +11,9 @@ from html import escape
 import streamlit as st
 
 from dashboard import data, pictures, tiles, uploads, words
-from dashboard.access import allowed, known_users
+from dashboard.access import allowed
 from dashboard.context import Dashboard, sentence, told, utc_now
+from dashboard.people import known_users
 from dashboard.uploads import Upload
 from inspector.errors import InspectorError, UsageError
 from inspector.images import SUFFIXES, decode_image, read_image

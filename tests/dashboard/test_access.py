@@ -28,6 +28,7 @@ from dashboard import (
     where,
 )
 from dashboard.context import Dashboard, dashboard, told
+from dashboard.people import is_local, known_users
 from dashboard.views import health, products, review
 from inspector import simulation
 from inspector.errors import AccessError, ConfigError, LoggedOutError
@@ -299,7 +300,7 @@ def test_who_may_not_changes_neither_row_nor_command_nor_audit_nor_file(
 
 def known(scene: Scene, name: str, role: Role) -> User:
     """The user of this name, made at the first time."""
-    there = access.known_users(scene.config)
+    there = known_users(scene.config)
     return there[name] if name in there else user(scene, name, role)
 
 
@@ -363,8 +364,8 @@ def test_a_file_of_users_that_is_not_understood_lets_nobody_in(scene: Scene, mon
     [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("no.such.host.invalid", False)],
 )
 def test_only_a_loopback_address_is_local(host: str, local: bool) -> None:
-    assert access.is_local(host) is local
-    assert not any(access.is_local(other) for other in ("0.0.0.0", "::", "192.168.1.5", ""))  # noqa: S104
+    assert is_local(host) is local
+    assert not any(is_local(other) for other in ("0.0.0.0", "::", "192.168.1.5", ""))  # noqa: S104
 
 
 def test_an_operator_answers_in_a_study_under_their_own_name_only(
