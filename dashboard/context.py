@@ -85,7 +85,8 @@ def configuration() -> Config:
 def renewed(every_s: float) -> Callable[[Callable[P, None]], Callable[P, None]]:
     """A part of a page that draws itself again so often, with its faults told; over all tabs, two at a time.
 
-    A tab that waits for its turn is drawn later; what was asked of it meanwhile is drawn once.
+    A tab that waits for its turn is drawn later; what was asked of it meanwhile is drawn once. Not to be used inside
+    another one, which would wait for itself.
     """
 
     def decorate(draw: Callable[P, None]) -> Callable[P, None]:
