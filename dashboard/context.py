@@ -66,6 +66,12 @@ def dashboard(*, used: bool = False) -> Dashboard:
     return Dashboard(config, store, st.session_state.get("station", config.station.name), there)
 
 
+def used() -> None:
+    """A person did something in a part that renews itself; elsewhere the drawing of the page tells it."""
+    with told():
+        dashboard(used=True)
+
+
 def configuration() -> Config:
     """The configuration as the file stands now; read again only when it looks otherwise, since each tab asks each second.
 

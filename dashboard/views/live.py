@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard import charts, data, tiles, words
 from dashboard.actions import Ask, ask_button, waiting_words
-from dashboard.context import Dashboard, dashboard, local_zone, renewed, sentence, utc_now
+from dashboard.context import Dashboard, dashboard, local_zone, renewed, sentence, used, utc_now
 from inspector.contract.codes import StationMode, StationState
 from inspector.store.engine import Reader
 
@@ -139,10 +139,11 @@ def _body(plant: Dashboard, view: data.LiveView, period: str) -> None:
                 PERIODS,
                 default=PERIODS[0],
                 key="live:period",
+                on_change=used,
                 label_visibility="collapsed",
                 required=True,
             )
-            heat_map = st.toggle("Heat map", value=True, key="live:heat_map")
+            heat_map = st.toggle("Heat map", value=True, key="live:heat_map", on_change=used)
         st.html(tiles.counters(view.counts))
         _trend(plant, view, zone)
     with left:

@@ -410,3 +410,16 @@ def test_a_study_offers_who_can_log_in_and_each_judges_under_their_own_name(
     assert "viewer" not in operators
     logged_in(monkeypatch, known(untouched, "carl", Role.OPERATOR))
     assert "carl is none of the operators of this study." in shown(run_page("study", untouched))
+
+
+def test_a_click_in_a_part_that_renews_itself_keeps_the_login_and_the_renewing_does_not(
+    untouched: Scene, run_page: PageRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = logged_in(monkeypatch, known(untouched, "viewer", Role.VIEWER))
+    session = access.SESSIONS._by_token[token]
+    since = session.used_monotonic_s
+    page = run_page("live", untouched)
+    page.run()
+    assert session.used_monotonic_s == since
+    page.toggle(key="live:heat_map").set_value(False).run()
+    assert session.used_monotonic_s > since
