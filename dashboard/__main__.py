@@ -1,4 +1,4 @@
-"""`python -m dashboard [--config F]`: check what can go wrong, then become Streamlit."""
+"""`python -m dashboard [--config F]`: check what can go wrong, then become the server."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def main() -> int:
         return error.exit_code
     sys.stderr.write(f"The pages are at {address(config)}\n")
     sys.stderr.flush()
-    arguments = command(config, path)
+    arguments = command(path)
     if os.name == "posix":
         os.execv(arguments[0], arguments)  # noqa: S606 - our own program, no shell
     try:

@@ -1,8 +1,7 @@
-"""How the pages are started: the command line of Streamlit, and what is looked at before.
+"""How the pages are started: the program, the settings of Streamlit, and what is looked at before.
 
-Streamlit is started as a process of its own with every setting on its command line, so that no file in somebody's home
-changes the line's pages. Bound to 127.0.0.1 unless configured, and elsewhere only with users; no telemetry; cross-site
-requests refused.
+Streamlit is given every setting that matters, so that no file in somebody's home changes the line's pages. Bound to
+127.0.0.1 unless configured, and elsewhere only with users; no telemetry; cross-site requests refused.
 """
 
 import argparse
@@ -28,34 +27,37 @@ THEME = {
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    """`--config F`, the same for `python -m dashboard` and for the script that Streamlit runs."""
+    """`--config F`, the same for `python -m dashboard`, the server, and the script that it runs."""
     parser = argparse.ArgumentParser(prog="python -m dashboard", description="The operators' pages.")
     parser.add_argument("--config", type=Path, default=None, help="configuration file (YAML)")
     return parser.parse_args(arguments)
 
 
-def command(config: Config, config_path: Path | None) -> list[str]:
+def command(config_path: Path | None) -> list[str]:
     """The program and arguments that serve the pages until they are ended."""
-    settings = {
+    arguments = ["--config", str(config_path.absolute())] if config_path else []
+    return [sys.executable, "-m", "dashboard.serve", *arguments]
+
+
+def settings(config: Config) -> dict[str, str | int | bool]:
+    """Streamlit's settings; they go before any file of its own."""
+    return {
         "server.address": config.dashboard.host,
         "server.port": config.dashboard.port,
-        "server.headless": "true",
-        "server.enableXsrfProtection": "true",
-        "server.enableCORS": "true",
+        "server.headless": True,
+        "server.enableXsrfProtection": True,
+        "server.enableCORS": True,
         "server.maxUploadSize": uploads.MAX_FILE_MB,
         "server.fileWatcherType": "none",
-        "server.runOnSave": "false",
-        "browser.gatherUsageStats": "false",
+        "server.runOnSave": False,
+        "browser.gatherUsageStats": False,
         "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",
-        "client.showSidebarNavigation": "false",
-        "runner.magicEnabled": "false",
-        "runner.postScriptGC": "false",
-        "global.developmentMode": "false",
+        "client.showSidebarNavigation": False,
+        "runner.magicEnabled": False,
+        "runner.postScriptGC": False,
+        "global.developmentMode": False,
     } | {f"theme.{name}": value for name, value in THEME.items()}
-    options = [f"--{name}={value}" for name, value in settings.items()]
-    script = ["--", "--config", str(config_path.absolute())] if config_path else []
-    return [sys.executable, "-m", "streamlit", "run", str(Path(__file__).parent / "serve.py"), *options, *script]
 
 
 def address(config: Config) -> str:

@@ -40,17 +40,19 @@ def chromium() -> Iterator[object]:
 
 
 @contextmanager
-def program(package: str, config_path: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `python -m package --config …` in its own group until the block ends."""
+def program(
+    package: str, config_path: Path, log: Path, ended_by: signal.Signals = signal.SIGTERM
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `python -m package --config …` in its own group until the block ends; it must then end as it should."""
     command = [sys.executable, "-m", package, "--config", str(config_path)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             yield process
         finally:
-            process.terminate()
+            process.send_signal(ended_by)
             try:
-                process.wait(15)
+                assert process.wait(30) == 0, log.read_text()
             except subprocess.TimeoutExpired:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -58,10 +60,10 @@ def program(package: str, config_path: Path, log: Path) -> Iterator[subprocess.P
 
 
 @contextmanager
-def served(config: Config, config_path: Path, log: Path) -> Iterator[str]:
+def served(config: Config, config_path: Path, log: Path, ended_by: signal.Signals = signal.SIGTERM) -> Iterator[str]:
     """The pages of a configuration; gives their address."""
     address = f"http://{config.dashboard.host}:{config.dashboard.port}"
-    with program("dashboard", config_path, log) as process:
+    with program("dashboard", config_path, log, ended_by) as process:
 
         def healthy() -> bool:
             assert process.poll() is None, log.read_text()
