@@ -39,7 +39,7 @@ def command(config_path: Path | None) -> list[str]:
     return [sys.executable, "-m", "dashboard.serve", *arguments]
 
 
-def settings(config: Config) -> dict[str, str | int | bool]:
+def settings(config: Config) -> dict[str, object]:
     """Streamlit's settings; they go before any file of its own."""
     return {
         "server.address": config.dashboard.host,
