@@ -5,6 +5,7 @@ verdict path, cameras); the order of the stop is that of a part's way, so that w
 """
 
 import logging
+import math
 import os
 import threading
 import time
@@ -24,6 +25,7 @@ from edge.buffers import Inbox
 from edge.builder import Builder
 from edge.capture import CaptureThread, Intake
 from edge.central import CentralCopy
+from edge.clock_steps import ClockSteps
 from edge.commands import CommandDesk, CommandTargets
 from edge.deadlines import Deadlines
 from edge.drift import DriftWatch
@@ -296,6 +298,7 @@ class Worker:
         deadline = time.monotonic() + OPEN_PATIENCE_S
         for camera in self._cameras:
             camera.tried.wait(max(0.0, deadline - time.monotonic()))
+            camera.watch(math.inf)  # one that is still being opened is told before the station says that it is ready
         self._verification.take_over(active, lambda: self._station.set_up(active, reason))
         for camera in self._cameras:
             camera.go()
@@ -325,8 +328,10 @@ class Worker:
     def _watch(self) -> None:
         """The main thread's work: end when asked, when the line is at its end, or when the inspection hangs."""
         quiet_since: float | None = None
+        clock_steps = ClockSteps()
         while not self._stopping.wait(WATCH_S) and self._inference.failure is None:
             now = time.monotonic()
+            clock_steps.look()
             if now - self._pulse.beat_monotonic_s < BEAT_FRESH_S:
                 self._progress.say("beat")
             for camera in self._cameras:
