@@ -23,9 +23,10 @@ class ClockSteps:
     ) -> None:
         self._utc_s, self._monotonic_s = utc_s, monotonic_s
         self._apart_s: float | None = None
+        self.look()
 
     def look(self) -> None:
-        """One line for each step of more than a second since the last look."""
+        """One line for a step of more than a second since the last look; the first one was when this was made."""
         before = self._monotonic_s()
         utc_s = self._utc_s()
         if self._monotonic_s() - before > SURE_S:

@@ -80,6 +80,9 @@ class Worker:
 
     def __init__(self, config: Config, store: Store, stopping: threading.Event) -> None:
         self._config, self._store, self._stopping = config, store, stopping
+        self._clock_steps = (
+            ClockSteps()
+        )  # before the start, in which a computer that was just switched on gets its time
         self._writer = StoreWriter(store)
         self._writer.start()
         name = config.station.name
@@ -328,10 +331,9 @@ class Worker:
     def _watch(self) -> None:
         """The main thread's work: end when asked, when the line is at its end, or when the inspection hangs."""
         quiet_since: float | None = None
-        clock_steps = ClockSteps()
         while not self._stopping.wait(WATCH_S) and self._inference.failure is None:
             now = time.monotonic()
-            clock_steps.look()
+            self._clock_steps.look()
             if now - self._pulse.beat_monotonic_s < BEAT_FRESH_S:
                 self._progress.say("beat")
             for camera in self._cameras:

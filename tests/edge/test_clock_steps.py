@@ -25,9 +25,7 @@ class Clocks:
 
 @pytest.fixture
 def clocks() -> Clocks:
-    made = Clocks()
-    made.go_on(0.2)
-    return made
+    return Clocks()
 
 
 @pytest.mark.parametrize(

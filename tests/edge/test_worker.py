@@ -84,8 +84,8 @@ def test_the_worker_says_that_the_wall_clock_was_set(
                 worker._stopping.set()
             super().look()
 
-    hour = iter([0.0, 0.0, 3600.0, 3600.0, 3600.0])
-    monkeypatch.setattr(worker_module, "ClockSteps", lambda: Counted(lambda: next(hour), lambda: 7.0))
+    times = iter([0.0, 0.0, 3600.0, 3600.0, 3600.0])
+    monkeypatch.setattr(worker, "_clock_steps", Counted(lambda: next(times), lambda: 7.0))
     worker._watch()
     too_late.cancel()
     assert len(looks) == 5
