@@ -52,7 +52,7 @@ RECIPE_WORDS = {"queued": "waits for the worker", "building": "being built", "re
 ERRORS: dict[ErrorCode, str] = {
     ErrorCode.NONE: "",
     ErrorCode.CAMERA_LOST: "camera lost: check cable and power",
-    ErrorCode.FRAME_TIMEOUT: "no picture came in time",
+    ErrorCode.FRAME_TIMEOUT: "no picture came in time, or none that can be used",
     ErrorCode.FROZEN_FRAME: "the camera repeats an old picture",
     ErrorCode.MISSED_TRIGGER: "a trigger was missed",
     ErrorCode.TRIGGER_OVERRUN: "triggers came faster than the camera",

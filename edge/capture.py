@@ -9,7 +9,8 @@ import random
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from edge.announcer import Pulse
@@ -28,7 +29,7 @@ from edge.cameras import (
 from edge.deadlines import Deadlines
 from edge.gaps import Missed, TriggerGaps
 from edge.parts import Part, part_of_frame
-from edge.state import Station
+from edge.state import Snapshot, Station
 from inspector.config import CameraConfig
 from inspector.contract.codes import ErrorCode
 from inspector.contract.link import backoff_s
@@ -42,7 +43,9 @@ log = logging.getLogger(__name__)
 
 IDLE_READ_S = 0.5
 PAUSE_S = 0.1
-HUNG_FACTOR = 2.0
+HUNG_GRACE_S = 0.2
+"""Told so much later than a camera that is well has answered at the latest; within 3 s by the default `timeout_s`."""
+OPENING, READING = "opening", "reading"
 
 
 class Intake:
@@ -67,17 +70,22 @@ class Intake:
         self._deadline_s = deadline_s
 
     def frame(self, frame: Frame, triggered_monotonic_s: float | None) -> None:
-        """A picture of a part, and when its trigger came (None: free running)."""
+        """A camera's picture of a part, and when its trigger came (None: free running)."""
         self._pulse.new_frame(frame.captured_monotonic_s)
-        self._frame(frame, triggered_monotonic_s, challenge=self._station.snapshot.challenge)
+        snapshot = self._station.snapshot
+        misfit = snapshot.misfit(*_size_px(frame))
+        self._frame(frame, triggered_monotonic_s, snapshot, challenge=snapshot.challenge, misfit=misfit)
 
     def challenge(self, frame: Frame) -> None:
-        """A kept picture of a known part, shown in the midst of the production."""
-        self._frame(frame, None, challenge=True)
+        """A kept picture of a known part, shown in the midst of the production; kept pictures are made smaller."""
+        self._frame(frame, None, self._station.snapshot, challenge=True, misfit="")
 
-    def _frame(self, frame: Frame, triggered_monotonic_s: float | None, *, challenge: bool) -> None:
+    def _frame(
+        self, frame: Frame, triggered_monotonic_s: float | None, snapshot: Snapshot, *, challenge: bool, misfit: str
+    ) -> None:
+        """`misfit` is of the same snapshot as the epoch: by no other recipe can the part be scored."""
         arrived_monotonic_s = time.monotonic()
-        epoch, measures = self._station.snapshot.epoch, Measures.of(frame.image)
+        epoch, measures = snapshot.epoch, Measures.of(frame.image)
 
         def make(number: int) -> Part:
             part = part_of_frame(
@@ -91,7 +99,7 @@ class Intake:
                 challenge=challenge,
             )
             if len(part.part_id) <= self._part_length:
-                return part
+                return part.fail(ErrorCode.FRAME_TIMEOUT, misfit) if misfit else part
             reason = f"a part id may have {self._part_length} characters here, but this one has more: {frame.part_id}"
             return part.fail(ErrorCode.PART_ID_TOO_LONG, reason)
 
@@ -160,6 +168,10 @@ class Intake:
             log.warning("the queue is full: part %s of %s is given up", evicted.part_id, evicted.camera)
 
 
+def _size_px(frame: Frame) -> tuple[int, int]:
+    return frame.image.shape[1], frame.image.shape[0]
+
+
 def _code_of(failure: CameraError | None) -> ErrorCode:
     if isinstance(failure, CameraLostError):
         return ErrorCode.CAMERA_LOST
@@ -184,6 +196,7 @@ class CaptureThread:
         self.reconnects = 0
         self.problem = ""
         self._misfits = False
+        self._size_px: tuple[int, int] | None = None
         self._config = config
         self._intake = intake
         self._station = station
@@ -192,13 +205,13 @@ class CaptureThread:
         self._camera: Camera = make_camera(
             config, self._triggers, last_trigger=last_trigger, clock=Clock(sleep=self._sleep)
         )
-        self._reading_since_monotonic_s: float | None = None
+        self._asked: tuple[str, float] | None = None
+        self._hung_s = IDLE_READ_S + config.timeout_s + HUNG_GRACE_S
         self._checksum: int | None = None
-        # An idle line is asked often, so that it hears when it has to stop.
-        may_idle = config.trigger != "free" or config.watch
         self._is_live = is_live(config)
-        longest_s = IDLE_READ_S if may_idle else patience_s(config) if self._is_live else config.timeout_s
-        self._read_s = min(config.timeout_s, longest_s)
+        # Where the next part may be long in coming the camera is asked often, so that a hung one is told from an idle line.
+        is_due_soon = self._is_live and config.trigger == "free"
+        self._read_s = min(config.timeout_s, patience_s(config) if is_due_soon else IDLE_READ_S)
         self._thread = threading.Thread(target=self._run, name=f"capture-{config.name}", daemon=True)
 
     def status(self) -> dict[str, int | str]:
@@ -260,20 +273,33 @@ class CaptureThread:
 
     def watch(self, now_monotonic_s: float) -> None:
         """Called by another thread: a driver that does not come back is told as a frame time-out."""
-        since = self._reading_since_monotonic_s
-        limit_s = HUNG_FACTOR * self._config.timeout_s + IDLE_READ_S
-        if since is not None and now_monotonic_s - since > limit_s and not self.ended.is_set():
-            self._alarm(ErrorCode.FRAME_TIMEOUT, f"camera {self.name} does not come back from reading")
+        asked = self._asked
+        if asked is None or now_monotonic_s - asked[1] <= self._hung_s or self.ended.is_set():
+            return
+        if asked[0] == OPENING and self.problem:  # that it is away is known already, and why
+            return
+        self._alarm(ErrorCode.FRAME_TIMEOUT, f"camera {self.name} does not come back from {asked[0]}")
 
     def _sleep(self, duration_s: float) -> None:
         self._stopping.wait(duration_s)
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        """Stamped before the camera is called: it may never come back."""
+        self._asked = (what, time.monotonic())
+        try:
+            yield
+        finally:
+            self._asked = None
 
     def _run(self) -> None:
         attempt = 0
         try:
             while not self._stopping.is_set():
                 try:
-                    self._camera.open()
+                    with self._asking(OPENING):
+                        self._camera.open()
+                    self._size_px = None
                     if self.problem:
                         self._answer_waiting(self.problem)
                     self._clear_alarm()
@@ -314,14 +340,13 @@ class CaptureThread:
     def _read_until_lost(self) -> bool:
         """True when the source is at its end or the thread is stopped; raises CameraError when it is lost."""
         while not self._stopping.is_set():
-            self._reading_since_monotonic_s = time.monotonic()  # before the read, which may never come back
             try:
-                frame = self._camera.read(self._read_s)
+                with self._asking(READING):
+                    frame = self._camera.read(self._read_s)
             except IdleLineError:
                 missed = self._gaps.flush(lambda: self._triggers.waiting)
                 self._intake.missed(self.name, missed, "more triggers came than could be taken")
-                if not self._misfits:  # only a picture can show that the crop fits again
-                    self._clear_alarm()
+                self._tell_fit()
                 continue
             except BadFrameError as error:
                 self._account_for(error.trigger)
@@ -334,15 +359,21 @@ class CaptureThread:
                 if isinstance(error.failure, CameraLostError | CameraTimeoutError):
                     raise error.failure from error
                 continue
-            finally:
-                self._reading_since_monotonic_s = None
             if frame is None:
                 log.info("camera %s has come to its end", self.name)
                 return True
-            self._misfits = False
-            self._clear_alarm()
+            self._misfits, self._size_px = False, _size_px(frame)
+            self._tell_fit()
             self._take(frame)
         return True
+
+    def _tell_fit(self) -> None:
+        """The camera answers: its alarm goes, unless its last picture was of no use to the product that is active now."""
+        misfit = "" if self._size_px is None else self._station.snapshot.misfit(*self._size_px)
+        if misfit:
+            self._alarm(ErrorCode.FRAME_TIMEOUT, f"camera {self.name}: {misfit}")
+        elif not self._misfits:  # only a picture can show that the crop fits again
+            self._clear_alarm()
 
     def _take(self, frame: Frame) -> None:
         self.frames += 1

@@ -86,6 +86,10 @@ class Snapshot:
             return self.no_recipe
         return ErrorCode.NONE if self.running else ErrorCode.ABORTED
 
+    def misfit(self, width_px: int, height_px: int) -> str:
+        """Why a camera's pictures of this size must not be scored by the active recipe; empty if they may be."""
+        return "" if self.active is None else self.active.detector.looks.misfit(width_px, height_px)
+
     def refusal_of(self, epoch: int) -> ErrorCode:
         """Why a part that was seen under this epoch cannot be scored now; NONE if it can be.
 

@@ -5,6 +5,7 @@ verdict path, cameras); the order of the stop is that of a part's way, so that w
 """
 
 import logging
+import math
 import os
 import threading
 import time
@@ -24,6 +25,7 @@ from edge.buffers import Inbox
 from edge.builder import Builder
 from edge.capture import CaptureThread, Intake
 from edge.central import CentralCopy
+from edge.clock_steps import ClockSteps
 from edge.commands import CommandDesk, CommandTargets
 from edge.deadlines import Deadlines
 from edge.drift import DriftWatch
@@ -78,6 +80,9 @@ class Worker:
 
     def __init__(self, config: Config, store: Store, stopping: threading.Event) -> None:
         self._config, self._store, self._stopping = config, store, stopping
+        self._clock_steps = (
+            ClockSteps()
+        )  # before the start, in which a computer that was just switched on gets its time
         self._writer = StoreWriter(store)
         self._writer.start()
         name = config.station.name
@@ -296,6 +301,7 @@ class Worker:
         deadline = time.monotonic() + OPEN_PATIENCE_S
         for camera in self._cameras:
             camera.tried.wait(max(0.0, deadline - time.monotonic()))
+            camera.watch(math.inf)  # one that is still being opened is told before the station says that it is ready
         self._verification.take_over(active, lambda: self._station.set_up(active, reason))
         for camera in self._cameras:
             camera.go()
@@ -327,6 +333,7 @@ class Worker:
         quiet_since: float | None = None
         while not self._stopping.wait(WATCH_S) and self._inference.failure is None:
             now = time.monotonic()
+            self._clock_steps.look()
             if now - self._pulse.beat_monotonic_s < BEAT_FRESH_S:
                 self._progress.say("beat")
             for camera in self._cameras:

@@ -119,7 +119,7 @@ class CameraConfig(Section):
     trigger_source: str = Field("Line1", description="GenICam: input that triggers when trigger is hardware")
     period_s: Annotated[float, Field(gt=0, le=3600)] = Field(0.5, description="seconds between two frames")
     timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(
-        5.0,
+        2.0,
         description="no frame for so long after a trigger: camera lost; free running after 3 periods (1 s at least)",
     )
     exposure_us: Annotated[float, Field(gt=0)] | None = Field(

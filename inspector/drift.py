@@ -5,10 +5,10 @@ known exactly (Mann and Whitney 1947). Light, focus, the camera's place and the 
 measured of a picture alone. numpy and OpenCV only; no clock, no thread.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from math import sqrt
+from math import log, log1p, sqrt
 from typing import Any
 
 import cv2
@@ -44,6 +44,11 @@ WRONG_FACTOR = 6.0
 WRONG_IN_A_ROW = 3
 MIX_SHARES = (0.15, 0.9)
 ALMOST_DARK, ALMOST_CLIPPED, ALMOST_BLURRED = 0.25, 0.4, 0.15
+SAME_ASPECT = 0.05
+"""The shapes of sensors (5:4, 4:3, 3:2, 16:10, 16:9) lie farther apart, a crop that was moved a little does not."""
+LEAST_SCALE = 0.7
+"""The modes of a camera lie a factor of 1.5 or more apart. A larger picture is no sign: references may be kept pictures,
+which are made smaller."""
 
 
 @dataclass(frozen=True)
@@ -121,16 +126,31 @@ def rank_sigma(n: int, W: int) -> float:
 class Looks:
     """What the references of a bank look like: the measures of each, and how far it is from the nearest other one.
 
-    `novelty` is 1 − cosine of mean patch tokens; empty for a single reference.
+    `novelty` is 1 − cosine of mean patch tokens; empty for a single reference. `sizes_px` are width and height of each;
+    empty where the bank does not know them.
     """
 
     measures: tuple[Measures, ...]
     novelty: tuple[float, ...]
+    sizes_px: tuple[tuple[int, int], ...] = ()
 
     @property
     def wrong_novelty(self) -> float:
         """Novelty from which a part is taken for one of another product."""
         return max(WRONG_NOVELTY, WRONG_FACTOR * max(self.novelty, default=0.0))
+
+    def misfit(self, width_px: int, height_px: int) -> str:
+        """Why a camera's pictures of this size are not those that the product was taught with; empty if they may be.
+
+        They must have the shape of a reference, and not much less of its pixels: a camera that lost its settings has not.
+        """
+        if not self.sizes_px or any(_of_one_kind((width_px, height_px), size) for size in self.sizes_px):
+            return ""
+        usual = Counter(self.sizes_px).most_common(1)[0][0]
+        return (
+            f"the picture has {width_px}x{height_px} px, the references {usual[0]}x{usual[1]} px; set the camera back, "
+            "or teach the product anew"
+        )
 
     def refusal(self, part: Measures) -> str:
         """Why nothing could be seen in a picture: "dark", "saturated", "blurred"; empty if it can be judged.
@@ -144,6 +164,11 @@ class Looks:
         if part.detail < ALMOST_BLURRED * min(one.detail for one in self.measures):
             return "blurred"
         return ""
+
+
+def _of_one_kind(picture_px: tuple[int, int], reference_px: tuple[int, int]) -> bool:
+    wider, higher = (now / taught for now, taught in zip(picture_px, reference_px, strict=True))
+    return abs(log(wider / higher)) <= log1p(SAME_ASPECT) and sqrt(wider * higher) >= LEAST_SCALE
 
 
 @dataclass(frozen=True)

@@ -186,3 +186,44 @@ def test_pictures_in_which_nothing_can_be_seen_are_refused_and_mild_ones_are_not
 def test_dark_products_are_not_refused_for_being_dark() -> None:
     dark = simulation.draw_references("gear", 1)[0] // 20
     assert Looks((Measures.of(dark),), ()).refusal(Measures.of(dark)) == ""
+
+
+CAMERA = (1280, 960)
+
+
+@pytest.mark.parametrize(
+    ("picture_px", "references_px"),
+    [
+        (CAMERA, ()),  # a bank of before sizes were kept
+        (CAMERA, (CAMERA,)),
+        (CAMERA, ((1024, 768),)),  # a kept picture: made smaller
+        ((4096, 3072), ((1024, 768),)),
+        (CAMERA, ((1600, 1200),)),
+        (CAMERA, ((1920, 1080), CAMERA)),  # several cameras have taught it
+        ((1270, 970), (CAMERA,)),  # a crop that was moved a little
+        ((68, 4096), ((17, 1024),)),
+    ],
+)
+def test_pictures_of_the_references_shape_and_not_much_smaller_may_be_scored(
+    picture_px: tuple[int, int], references_px: tuple[tuple[int, int], ...]
+) -> None:
+    assert Looks((USUAL,) * len(references_px), (), references_px).misfit(*picture_px) == ""
+
+
+@pytest.mark.parametrize(
+    ("picture_px", "references_px"),
+    [
+        ((640, 480), (CAMERA,)),  # a USB camera after a power cut
+        ((1280, 720), ((1920, 1080),)),
+        ((1280, 720), (CAMERA,)),
+        ((1280, 1024), (CAMERA,)),
+        ((960, 1280), (CAMERA,)),  # turned since
+        ((2560, 1440), (CAMERA, CAMERA)),
+    ],
+)
+def test_pictures_of_another_shape_or_with_far_fewer_pixels_are_a_misfit_that_names_both_sizes(
+    picture_px: tuple[int, int], references_px: tuple[tuple[int, int], ...]
+) -> None:
+    said = Looks((USUAL,) * len(references_px), (), references_px).misfit(*picture_px)
+    taught = references_px[0]
+    assert f"{picture_px[0]}x{picture_px[1]} px, the references {taught[0]}x{taught[1]} px" in said

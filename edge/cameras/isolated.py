@@ -1,8 +1,8 @@
 """Any camera in a process of its own, ended and started anew when it does not answer; may import the child's messages.
 
 A driver that hangs in native code cannot be interrupted, and its thread takes the device along; a process can be killed.
-The parent keeps what must survive that: the trigger on its way, the numbers, the size of pictures, and where a source that
-ends stands.
+The parent keeps what must survive that: the trigger on its way, the numbers, size and colours of pictures, and where a source
+that ends stands.
 """
 
 import logging
@@ -12,8 +12,8 @@ from multiprocessing.process import BaseProcess
 
 from edge.cameras.frame_ring import FrameRing
 from edge.cameras.isolated_child import FAILURES, Answer, Ask, serve
-from edge.cameras.pictures import PictureGate
-from edge.cameras.shutter import Clock, Exposure, Shutter
+from edge.cameras.pictures import Kind, PictureGate
+from edge.cameras.shutter import OPEN_FACTOR, Clock, Exposure, Shutter
 from edge.cameras.triggers import Trigger, TriggerQueue
 from inspector.config import CameraConfig
 from inspector.errors import CameraLostError, ImageError
@@ -43,6 +43,7 @@ class IsolatedCamera:
         self._has_order = not self._triggered and not config.watch and config.kind in ("simulated", "folder", "video")
         self._shutter = Shutter(config, triggers, clock)
         self._gate = PictureGate()
+        self._first: Kind | None = None
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._ring: FrameRing | None = None
@@ -60,7 +61,7 @@ class IsolatedCamera:
         ours, theirs = context.Pipe()
         inner = self._config.model_copy(update={"isolate": False}).model_dump_json()
         process = context.Process(
-            target=serve, args=(theirs, inner, self.position), name=f"camera-{self.name}", daemon=True
+            target=serve, args=(theirs, inner, self.position, self._first), name=f"camera-{self.name}", daemon=True
         )
         process.start()
         theirs.close()
@@ -68,7 +69,7 @@ class IsolatedCamera:
         try:
             self._await(START_S)
             grace_s = DRAWING_S if self._config.kind == "simulated" else OPEN_GRACE_S
-            answer = self._ask(Ask("open"), self._config.timeout_s + grace_s)
+            answer = self._ask(Ask("open"), OPEN_FACTOR * self._config.timeout_s + grace_s)
             if answer.what != "opened":
                 raise CameraLostError(answer.reason)
         except CameraLostError:
@@ -79,7 +80,7 @@ class IsolatedCamera:
         """As the camera inside; one that does not answer in time is killed, and its part is named."""
         self._check_alive()
         trigger = self._shutter.wait(timeout_s) if self._triggered else Trigger(0)
-        limit_s = self._config.timeout_s if self._triggered else timeout_s
+        limit_s = self._config.timeout_s if self._triggered or self._has_order else timeout_s
         ask = Ask("read", 0.0 if self._triggered else timeout_s, trigger if self._triggered else None)
         try:
             answer = self._ask(ask, limit_s + ANSWER_GRACE_S)
@@ -91,7 +92,7 @@ class IsolatedCamera:
                 self.position = self.position % MAX_TRIGGER + 1
                 trigger = Trigger(self.position) if self._config.kind == "simulated" else trigger
             raise self._shutter.stamp(trigger, "").bad(str(error), error) from error
-        self.position = answer.position
+        self.position, self._first = answer.position, answer.first
         if self._triggered and answer.untaken:
             self._triggers.give_back(trigger)
         return self._told(answer)
@@ -128,7 +129,7 @@ class IsolatedCamera:
         if self._ring is None:
             raise exposure.bad("a picture came without shared memory")
         try:
-            self._gate.check_size(answer.shape[1], answer.shape[0])
+            self._gate.check(answer.shape[1], answer.shape[0], answer.shape[2])
             return exposure.frame(self._ring.read(answer.number, answer.shape))
         except ImageError as error:
             raise exposure.bad(str(error)) from error

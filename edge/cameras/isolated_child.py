@@ -14,6 +14,7 @@ from typing import Any
 
 from edge.cameras import make_camera
 from edge.cameras.frame_ring import FrameRing
+from edge.cameras.pictures import Kind, PictureGate
 from edge.cameras.protocol import BadFrameError, Camera, IdleLineError, MissedFrameError
 from edge.cameras.triggers import Trigger, TriggerQueue
 from inspector.config import CameraConfig
@@ -43,7 +44,7 @@ class Answer:
 
     `what` is ready, opened, frame, room, end, bad or the name of an error; `stamp` has the fields of a frame or of a bad
     frame, but not the picture; `position` is where a source that ends stands. `untaken`: the trigger was not used.
-    `number` and `shape` are those of the picture in shared memory.
+    `number` and `shape` are those of the picture in shared memory; `first` is what the camera's first picture was, if known.
     """
 
     what: str
@@ -53,19 +54,21 @@ class Answer:
     number: int = 0
     shape: tuple[int, int, int] = (0, 0, 0)
     failure: str = ""
+    first: Kind | None = None
     stamp: dict[str, Any] = field(default_factory=dict)
 
 
-def serve(connection: Connection, config_json: str, position: int) -> None:
-    """Answers until the pipe is closed or the parent is gone."""
+def serve(connection: Connection, config_json: str, position: int, first: Kind | None) -> None:
+    """Answers until the pipe is closed or the parent is gone. `first`: what the first picture of all was, if known."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to end
     threading.Thread(target=_end_with_parent, daemon=True).start()
     config = CameraConfig.model_validate_json(config_json)
     triggers = TriggerQueue()
-    camera = make_camera(config, triggers, last_trigger=position, position=position)
+    gate = PictureGate(first)
+    camera = make_camera(config, triggers, last_trigger=position, position=position, gate=gate)
     try:
         connection.send(Answer("ready"))
-        _Server(connection, camera, triggers).run()
+        _Server(connection, camera, triggers, gate).run()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent has let go
     finally:
@@ -81,10 +84,11 @@ def _end_with_parent() -> None:
 
 
 class _Server:
-    def __init__(self, connection: Connection, camera: Camera, triggers: TriggerQueue) -> None:
+    def __init__(self, connection: Connection, camera: Camera, triggers: TriggerQueue, gate: PictureGate) -> None:
         self._connection = connection
         self._camera = camera
         self._triggers = triggers
+        self._gate = gate
         self._ring: FrameRing | None = None
         self._number = 0
 
@@ -130,7 +134,8 @@ class _Server:
 
     def _answer(self, what: str, **found: Any) -> None:
         untaken = bool(self._triggers.drain())
-        self._connection.send(Answer(what, position=self._camera.position, untaken=untaken, **found))
+        position, first = self._camera.position, self._gate.first
+        self._connection.send(Answer(what, position=position, untaken=untaken, first=first, **found))
 
 
 def _stamp(source: Any) -> dict[str, Any]:

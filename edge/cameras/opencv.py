@@ -17,7 +17,7 @@ import cv2
 import numpy.typing as npt
 
 from edge.cameras.pictures import PictureGate
-from edge.cameras.shutter import Clock, Shutter, is_live, patience_s
+from edge.cameras.shutter import OPEN_FACTOR, Clock, Shutter, is_live, patience_s
 from edge.cameras.triggers import TriggerQueue
 from inspector.config import CameraConfig
 from inspector.errors import CameraError, CameraLostError, CameraTimeoutError, ImageError
@@ -25,8 +25,8 @@ from inspector.types import Frame
 
 logger = logging.getLogger(__name__)
 
-OPEN_FACTOR = 2.5
-"""A network stream opens with its next key picture, which may be seconds away; times `timeout_s`."""
+ALWAYS_BGR = ("AVFOUNDATION",)
+"""Backends that know no CONVERT_RGB and ask their system for BGR themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,12 +107,31 @@ class _Grabber(threading.Thread):
         if not capture.isOpened():
             capture.release()
             raise CameraLostError(f"no camera at {self._source!r}; check cable and address")
-        capture.set(cv2.CAP_PROP_CONVERT_RGB, 1)  # at each connection: blue first, 8 bits, whatever the driver had
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        try:
+            self._set_up(capture)
+        except (cv2.error, CameraLostError):
+            capture.release()
+            raise
         with self._changed:
             self._opened = True
             self._changed.notify_all()
         return capture
+
+    def _set_up(self, capture: cv2.VideoCapture) -> None:
+        """At each connection: blue first, 8 bits, whatever the driver had. Raises CameraLostError where it says no."""
+        backend = capture.getBackendName()
+        capture.set(cv2.CAP_PROP_CONVERT_RGB, 1)
+        claimed = capture.get(cv2.CAP_PROP_CONVERT_RGB)
+        if claimed != 1 and backend not in ALWAYS_BGR:
+            raise CameraLostError(
+                f"{self._source} does not take its settings: CONVERT_RGB is {claimed:g} after it was set to 1 ({backend}), "
+                "so its pictures would come as the sensor's raw bytes; use another driver, or set the camera to a format "
+                "that OpenCV converts (MJPG, YUYV)"
+            )
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        kept = capture.get(cv2.CAP_PROP_BUFFERSIZE)
+        if kept != 1:  # advice: a live source is grabbed all the time, so that none grows old in a buffer
+            logger.info("%s keeps its own number of buffers (%s says %g)", self._source, backend, kept)
 
     def _grab(self, capture: cv2.VideoCapture) -> None:
         while not self._stopping:
@@ -139,7 +158,7 @@ class OpenCvCamera:
 
     position = 0
 
-    def __init__(self, config: CameraConfig, triggers: TriggerQueue, clock: Clock) -> None:
+    def __init__(self, config: CameraConfig, triggers: TriggerQueue, clock: Clock, gate: PictureGate) -> None:
         self.name = config.name
         self._source = config.source
         self._timeout_s = config.timeout_s
@@ -147,7 +166,7 @@ class OpenCvCamera:
         self._patience_s = patience_s(config)
         self._shutter = Shutter(config, triggers, clock)
         self._clock = clock
-        self._gate = PictureGate()
+        self._gate = gate
         self._grabber: _Grabber | None = None
 
     def open(self) -> None:

@@ -13,12 +13,18 @@ import numpy.typing as npt
 from inspector.errors import ImageError
 from inspector.types import ImageArray
 
+Kind = tuple[int, int, int]
+"""Width and height in px, and channels: 1 grey, 3 colour."""
+
 
 class PictureGate:
-    """Lets through 8-bit pictures of one size, that of the first one, as RGB."""
+    """Lets through 8-bit pictures like the first one: of its size, and in colour or grey as it was; as RGB.
 
-    def __init__(self) -> None:
-        self._size_px: tuple[int, int] | None = None
+    `first` is what the first one was, None before it.
+    """
+
+    def __init__(self, first: Kind | None = None) -> None:
+        self.first = first
 
     def rgb(self, picture: npt.NDArray[Any]) -> ImageArray:
         """`[H, W, 3]` RGB from BGR, or from grey `[H, W]`. Raises ImageError for anything else."""
@@ -28,14 +34,21 @@ class PictureGate:
         if not grey and (picture.ndim != 3 or picture.shape[2] != 3):
             raise ImageError(f"expected 3 colours or grey, but got shape {picture.shape}")
         height_px, width_px = picture.shape[:2]
-        self.check_size(width_px, height_px)
+        self.check(width_px, height_px, 1 if grey else 3)
         converted = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB if grey else cv2.COLOR_BGR2RGB)
         return np.asarray(converted, dtype=np.uint8)
 
-    def check_size(self, width_px: int, height_px: int) -> None:
-        """Raises ImageError unless this is the size of the first picture."""
-        if self._size_px is None:
-            self._size_px = (width_px, height_px)
-        if self._size_px != (width_px, height_px):
-            expected = f"{self._size_px[0]}×{self._size_px[1]}"
-            raise ImageError(f"expected {expected} px as in the first picture, but got {width_px}×{height_px} px")
+    def check(self, width_px: int, height_px: int, channels: int) -> None:
+        """Raises ImageError unless the first picture was of this size and had so many channels."""
+        now = (width_px, height_px, channels)
+        if self.first is None:
+            self.first = now
+        if self.first != now:
+            raise ImageError(
+                f"expected {_words(*self.first)} as in the first picture, but got {_words(*now)}; set the camera back, or "
+                "restart the worker if it is right now"
+            )
+
+
+def _words(width_px: int, height_px: int, channels: int) -> str:
+    return f"{width_px}×{height_px} px {'grey' if channels == 1 else 'in colour'}"

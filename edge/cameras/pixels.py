@@ -41,6 +41,11 @@ class PixelFormat:
         return _CHANNELS.get(self.layout, 1)
 
     @property
+    def colours(self) -> int:
+        """Of the picture, not of its bytes: 1 grey, 3 colour, also where each pixel has seen one only (Bayer)."""
+        return 1 if self.layout == "Mono" else 3
+
+    @property
     def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
         return np.dtype(np.uint8) if self.bits == 8 else np.dtype("<u2")
 

@@ -19,6 +19,8 @@ from inspector.types import Frame, ImageArray
 LOST_PERIODS = 3
 LEAST_PATIENCE_S = 1.0
 """No camera is given up sooner: a network's hiccup is no loss."""
+OPEN_FACTOR = 5.0
+"""A network stream opens with its next key picture, which may be seconds away; times `timeout_s`."""
 
 
 def is_live(config: CameraConfig) -> bool:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edge.cameras.frame_ids import FrameIds
 from edge.cameras.pictures import PictureGate
-from edge.cameras.pixels import to_rgb
+from edge.cameras.pixels import parse_pixel_format, to_rgb
 from edge.cameras.protocol import IdleLineError, MissedFrameError
 from edge.cameras.shutter import Clock, Shutter, patience_s
 from edge.cameras.triggers import Trigger, TriggerQueue
@@ -156,14 +156,19 @@ class StreamingCamera:
     position = 0
 
     def __init__(
-        self, config: CameraConfig, triggers: TriggerQueue, clock: Clock, make_device: Callable[[CameraConfig], Device]
+        self,
+        config: CameraConfig,
+        triggers: TriggerQueue,
+        clock: Clock,
+        gate: PictureGate,
+        make_device: Callable[[CameraConfig], Device],
     ) -> None:
         self.name = config.name
         self._config = config
         self._make_device = make_device
         self._shutter = Shutter(config, triggers, clock)
         self._clock = clock
-        self._gate = PictureGate()
+        self._gate = gate
         self._feed: _Feed | None = None
         self._ids = FrameIds()
         self._missed = 0
@@ -259,7 +264,7 @@ class StreamingCamera:
                 raise ImageError(grab.problem or "the frame is empty")
             if grab.pixel_format != feed.pixel_format:
                 raise ImageError(f"expected pixel format {feed.pixel_format} as set, but got {grab.pixel_format}")
-            self._gate.check_size(grab.width_px, grab.height_px)
+            self._gate.check(grab.width_px, grab.height_px, parse_pixel_format(grab.pixel_format).colours)
             return exposure.frame(to_rgb(grab.data, grab.pixel_format, grab.width_px, grab.height_px))
         except ImageError as error:
             raise exposure.bad(str(error)) from error

@@ -24,12 +24,14 @@ logger = logging.getLogger(__name__)
 class VideoCamera:
     """One frame per period or per trigger; its part id is the file's name and the frame's number."""
 
-    def __init__(self, config: CameraConfig, triggers: TriggerQueue, clock: Clock, position: int = 0) -> None:
+    def __init__(
+        self, config: CameraConfig, triggers: TriggerQueue, clock: Clock, gate: PictureGate, position: int = 0
+    ) -> None:
         self.name = config.name
         self._path = Path(config.source)
         self._loop = config.loop
         self._shutter = Shutter(config, triggers, clock)
-        self._gate = PictureGate()
+        self._gate = gate
         self._capture: cv2.VideoCapture | None = None
         self._next: npt.NDArray[Any] | None = None
         self.position = position

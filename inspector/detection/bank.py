@@ -75,8 +75,9 @@ class ResidualBank:
 
     `pixel_threshold` is the raw level of the anomaly map that normal pictures stay below; `golden` the picture that
     must score the same on the line. `measures` are those of the references' pictures, `usual` `[128, 128]` is the mean of
-    their thumbnails. `roi_scales` is what normal parts usually show in each inspected one of `rois`. With a `fixture` the
-    tokens are those of aligned pictures, and `places` is where each reference lies.
+    their thumbnails, `sizes_px` are width and height of each (empty in a bank of before they were kept). `roi_scales` is
+    what normal parts usually show in each inspected one of `rois`. With a `fixture` the tokens are those of aligned
+    pictures, and `places` is where each reference lies.
     """
 
     taps: tuple[Tensor, ...]
@@ -95,11 +96,12 @@ class ResidualBank:
     fixture: Fixture | None = None
     places: tuple[Placement, ...] = ()
     tiles: Tiles | None = None
+    sizes_px: tuple[tuple[int, int], ...] = ()
 
     @property
     def looks(self) -> Looks:
         """What the references look like, for drift and for pictures in which nothing can be seen."""
-        return Looks(self.measures, among(features(self.taps)))
+        return Looks(self.measures, among(features(self.taps)), self.sizes_px)
 
     @property
     def bytes_per_reference(self) -> int:
@@ -162,6 +164,7 @@ class ResidualBank:
             usual=torch.from_numpy(np.mean([thumbnail(image) for image in images], axis=0, dtype=np.float32)),
             fixture=fixture,
             places=places,
+            sizes_px=tuple((image.shape[1], image.shape[0]) for image in images),
         )
 
     def without(self, index: int) -> "ResidualBank":
@@ -178,6 +181,7 @@ class ResidualBank:
             references=tuple(self.references[number] for number in keep),
             measures=tuple(self.measures[number] for number in keep),
             places=tuple(self.places[number] for number in keep) if self.places else (),
+            sizes_px=tuple(self.sizes_px[number] for number in keep) if self.sizes_px else (),
         )
 
     @property
@@ -246,6 +250,7 @@ class ResidualBank:
             "align": None if self.fixture is None else asdict(self.fixture.align) | {"limit": self.fixture.limit},
             "places": [asdict(place) for place in self.places],
             "measures": [asdict(one) for one in self.measures],
+            "sizes_px": [list(size) for size in self.sizes_px],
             "lessons": [
                 {"label": one.label, "subject": one.subject, "region": one.region}
                 | {"floors": one.floors, "fulls": one.fulls}
@@ -323,6 +328,14 @@ def _fixture_of(record: dict[str, Any] | None, tensors: dict[str, Tensor]) -> Fi
     return Fixture(align, np.asarray(tensors[TEMPLATE].numpy(), np.float32), float(record["limit"]))
 
 
+def _sizes_of(manifest: dict[str, Any], references: int) -> tuple[tuple[int, int], ...]:
+    """Of each reference, or of none: a bank of before they were kept goes on."""
+    sizes = tuple((int(width_px), int(height_px)) for width_px, height_px in manifest.get("sizes_px", []))
+    if len(sizes) not in (0, references) or any(min(size) < 1 for size in sizes):
+        raise ValueError(f"sizes_px must be {references} sizes of pictures, or none, but is {manifest['sizes_px']}")
+    return sizes
+
+
 def _calibration_of(manifest: dict[str, Any]) -> Calibration:
     keys = manifest["calibration"]
     return Calibration(**keys | {"scores": tuple(keys["scores"])})
@@ -372,6 +385,7 @@ def _from_manifest(manifest: dict[str, Any], tensors: dict[str, Tensor], golden:
         made_by=made_by,
         created_at=datetime.fromisoformat(manifest["created_at"]),
         measures=tuple(Measures(**one) for one in manifest["measures"]),
+        sizes_px=_sizes_of(manifest, len(references)),
         usual=tensors[USUAL],
         calibration=_calibration_of(manifest),
         pixel_threshold=pixel_threshold,

@@ -58,6 +58,27 @@ def test_a_saved_bank_comes_back_bit_for_bit(tmp_path: Path, detector: Detector,
     assert (before.image == after.image).all()
 
 
+def test_a_bank_knows_the_sizes_of_its_references(tmp_path: Path, vit: Encoder) -> None:
+    images = [*models.pictures(2, 40, seed=0), models.pictures(1, 60, seed=1)[0][:48]]
+    built = Detector.from_references(vit, images)
+    built.bank.save(tmp_path / "bank")
+    loaded = Detector(vit, ResidualBank.load(tmp_path / "bank", vit))
+
+    assert loaded.bank.sizes_px == loaded.looks.sizes_px == ((40, 40), (40, 40), (60, 48))
+    assert loaded.without(0).looks.sizes_px == ((40, 40), (60, 48))
+
+
+def test_a_bank_of_before_sizes_were_kept_goes_on_without_them(
+    tmp_path: Path, detector: Detector, vit: Encoder
+) -> None:
+    detector.bank.save(tmp_path / "bank")
+    rewritten(tmp_path / "bank", lambda manifest: manifest.pop("sizes_px"))
+    loaded = Detector(vit, ResidualBank.load(tmp_path / "bank", vit))
+
+    assert loaded.looks.misfit(1, 1000) == ""
+    assert loaded.without(0).bank.sizes_px == ()
+
+
 def test_a_loaded_bank_gives_exactly_the_same_scores(tmp_path: Path, detector: Detector, vit: Encoder) -> None:
     detector.bank.save(tmp_path / "bank")
     images = models.pictures(2, 40, seed=9)
@@ -162,6 +183,8 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
         folder, lambda manifest: manifest.update(pixel_threshold=float("inf"))
     ),
     "a reference too few": lambda folder: rewritten(folder, lambda manifest: manifest["references"].pop()),
+    "a size too few": lambda folder: rewritten(folder, lambda manifest: manifest["sizes_px"].pop()),
+    "a size of nothing": lambda folder: rewritten(folder, lambda manifest: manifest.update(sizes_px=[[0, 40]] * 3)),
     "an unknown key": lambda folder: rewritten(folder, lambda manifest: manifest["encoder"].update(colour="red")),
     "a tap missing": lambda folder: with_tensors(folder, lambda tensors: tensors.pop("tap0")),
     "a tap of another grid": lambda folder: with_tensors(

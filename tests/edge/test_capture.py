@@ -1,6 +1,7 @@
 """Whatever a camera does, each part that passes by is owed one verdict, and the camera is connected again."""
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,13 +18,15 @@ from edge.cameras import BadFrameError, IdleLineError, MissedFrameError
 from edge.capture import CaptureThread, Intake
 from edge.deadlines import Deadlines
 from edge.parts import Part
-from edge.state import Station
+from edge.state import ActiveRecipe, Station
+from edge.worker import WATCH_S
 from inspector.config import CameraConfig
 from inspector.contract.codes import ErrorCode, StationMode
 from inspector.errors import CameraError, CameraLostError, CameraTimeoutError
 from inspector.framing import CropError
 from inspector.types import Frame
 from tests.brokers import wait_until
+from tests.edge.detector_stub import ANYTHING, StubDetector, active
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -37,13 +40,24 @@ class ScriptedCamera:
         self.script: queue.Queue[Any] = queue.Queue()
         self.opened = 0
         self.broken_opens = 0
+        self.hung_in: str = ""
+        self.is_hung = threading.Event()
+        self.may_go_on = threading.Event()
+
+    def hang(self, where: str) -> None:
+        """As a driver does, until the test lets it go on."""
+        if where == self.hung_in:
+            self.is_hung.set()
+            self.may_go_on.wait(60)
 
     def open(self) -> None:
+        self.hang("open")
         self.opened += 1
         if self.opened <= self.broken_opens:
             raise CameraLostError("camera c: nobody there")
 
     def read(self, timeout_s: float) -> Frame | None:
+        self.hang("read")
         try:
             item = self.script.get(timeout=0.05)
         except queue.Empty:
@@ -98,13 +112,19 @@ def post(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Post]]:
 
     yield make
     for each in made:
+        each.camera.may_go_on.set()
         each.thread.stop()
         each.thread.join()
 
 
-def _frame(trigger: int, value: int = 0) -> Frame:
-    image = np.full((8, 8, 3), value, np.uint8)
+def _frame(trigger: int, value: int = 0, size_px: tuple[int, int] = (8, 8)) -> Frame:
+    image = np.full((size_px[1], size_px[0], 3), value, np.uint8)
     return Frame(trigger, "c", "", trigger, AT, float(trigger), image)
+
+
+def _taught_at(size_px: tuple[int, int]) -> ActiveRecipe:
+    looks = replace(ANYTHING, sizes_px=(size_px,))
+    return active(detector=StubDetector(lambda _: 0.5, looks=looks))
 
 
 def _bad(trigger: int, failure: CameraError | None = None) -> BadFrameError:
@@ -250,15 +270,96 @@ def test_the_budget_of_a_part_runs_from_its_trigger(post: Callable[..., Post]) -
     assert line.inbox.take(1)[0].deadline_monotonic_s == 3.0
 
 
-def test_a_driver_that_does_not_come_back_is_told(post: Callable[..., Post]) -> None:
+@pytest.mark.parametrize("where", ["open", "read"])
+def test_a_driver_that_does_not_come_back_is_told_and_its_alarm_goes_when_it_does(
+    where: str, post: Callable[..., Post]
+) -> None:
+    line = post(timeout_s=60.0)
+    line.camera.hung_in = where
+    line.run()
+    assert line.camera.is_hung.wait(30)
+    line.thread.watch(time.monotonic())
+    assert line.station.shown[1] is ErrorCode.NONE
+    line.thread.watch(time.monotonic() + 100)
+    assert line.station.shown[1] is ErrorCode.FRAME_TIMEOUT
+    assert "does not come back" in line.thread.problem
+    line.camera.hung_in = ""
+    line.camera.may_go_on.set()
+    wait_until(lambda: line.station.shown[1] is ErrorCode.NONE)
+
+
+def test_a_camera_that_waits_for_the_station_to_be_ready_is_not_called_hung(post: Callable[..., Post]) -> None:
     line = post()
     line.thread.start()
-    assert line.thread.tried.wait(5)
-    line.thread.watch(1e9)
+    assert line.thread.tried.wait(30)
+    line.thread.watch(time.monotonic() + 100)
     assert line.station.shown[1] is ErrorCode.NONE
-    line.thread._reading_since_monotonic_s = 0.0
-    line.thread.watch(1e9)
+
+
+def test_a_camera_that_is_known_to_be_lost_stays_so_while_it_is_opened_again(post: Callable[..., Post]) -> None:
+    line = post()
+    line.run(_frame(1))
+    assert line.parts(1) == [(1, 0)]
+    line.camera.hung_in = "open"
+    line.camera.script.put(CameraLostError("camera c: unplugged"))
+    assert line.camera.is_hung.wait(30)
+    line.thread.watch(time.monotonic() + 100)
+    assert (line.station.shown[1], line.thread.problem) == (ErrorCode.CAMERA_LOST, "camera c: unplugged")
+
+
+@pytest.mark.parametrize("trigger", ["mqtt", "free"])
+def test_by_default_a_hung_driver_is_told_within_three_seconds_and_a_slow_one_is_not(
+    trigger: str, post: Callable[..., Post]
+) -> None:
+    timeout_s = CameraConfig().timeout_s
+    line = post(kind="folder", trigger=trigger, timeout_s=timeout_s)
+    assert timeout_s + WATCH_S < 3.0, "a trigger without a frame is told by the reading thread itself"
+    line.camera.hung_in = "read"
+    before_s = time.monotonic()
+    line.run()
+    assert line.camera.is_hung.wait(30)
+    after_s = time.monotonic()
+    line.thread.watch(before_s + line.thread._read_s + timeout_s)  # idle, and then all the time that it may take
+    assert line.station.shown[1] is ErrorCode.NONE
+    line.thread.watch(after_s + 3.0 - WATCH_S)
     assert line.station.shown[1] is ErrorCode.FRAME_TIMEOUT
+
+
+def test_a_picture_of_another_size_than_the_references_is_not_scored_and_is_an_alarm_until_one_fits(
+    post: Callable[..., Post],
+) -> None:
+    line = post()
+    line.station.set_up(_taught_at((1280, 960)))
+    line.run(_frame(1, 0, (640, 480)))
+    assert line.parts(1) == [(1, ErrorCode.FRAME_TIMEOUT)]
+    assert line.station.shown[1] is ErrorCode.FRAME_TIMEOUT
+    assert "640x480 px, the references 1280x960 px" in line.thread.problem
+    for _ in range(2):  # when the second one is read, the first one has been taken in
+        line.camera.script.put(IdleLineError("nothing was due"))
+    wait_until(line.camera.script.empty)
+    assert line.station.shown[1] is ErrorCode.FRAME_TIMEOUT
+    line.camera.script.put(_frame(2, 0, (1280, 960)))
+    assert line.parts(1) == [(2, 0)]
+    assert line.station.shown[1] is ErrorCode.NONE
+
+
+def test_a_product_that_was_taught_with_the_cameras_size_ends_the_alarm_without_a_part(
+    post: Callable[..., Post],
+) -> None:
+    line = post()
+    line.station.set_up(_taught_at((1280, 960)))
+    line.run(_frame(1, 0, (640, 480)))
+    assert line.parts(1) == [(1, ErrorCode.FRAME_TIMEOUT)]
+    line.station.activate(_taught_at((640, 480)))
+    wait_until(lambda: line.station.shown[1] is ErrorCode.NONE)
+
+
+def test_the_kept_pictures_of_a_challenge_may_be_smaller_than_the_cameras(post: Callable[..., Post]) -> None:
+    line = post()
+    line.station.set_up(_taught_at((1280, 960)))
+    line.run()
+    line.thread._intake.challenge(_frame(1, 0, (640, 480)))
+    assert line.parts(1) == [(1, 0)]
 
 
 def test_a_part_id_without_room_in_the_binary_form_is_refused_and_never_cut(post: Callable[..., Post]) -> None:

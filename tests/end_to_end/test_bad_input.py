@@ -62,6 +62,37 @@ def test_each_picture_of_a_folder_gets_a_verdict_and_an_unreadable_one_gets_none
     assert "Traceback" not in line.log
 
 
+def test_after_a_restart_pictures_that_do_not_fit_the_references_are_none_and_larger_ones_are_scored(
+    line: Line, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    image = simulation.draw_references("flange", 1, 5)[0]
+    pictures = {
+        "0-half": image[::2, ::2],
+        "1-cut": image[60:-60],
+        "2-turned": np.rot90(image),
+        "3-as-taught": image,
+        "4-double": image.repeat(2, axis=0).repeat(2, axis=1),
+    }
+    for name, picture in pictures.items():
+        (folder / f"{name}.png").write_bytes(encode_png(np.ascontiguousarray(picture)))
+    _folder_camera(line, folder)
+    worker = line.start()
+    assert worker.wait(START_S) == 0
+    assert [(row.part, row.err, row.score is None) for row in line.rows()] == [
+        ("0-half", ErrorCode.FRAME_TIMEOUT, True),
+        ("1-cut", ErrorCode.FRAME_TIMEOUT, True),
+        ("2-turned", ErrorCode.FRAME_TIMEOUT, True),
+        ("3-as-taught", ErrorCode.NONE, False),
+        ("4-double", ErrorCode.NONE, False),
+    ]
+    assert (
+        "the picture has 320x240 px, the references 640x480 px; set the camera back" in line.rows()[0].detail["reason"]
+    )
+    assert "Traceback" not in line.log
+
+
 def test_without_a_broker_all_parts_are_inspected_and_stored(line: Line, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()

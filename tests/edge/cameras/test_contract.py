@@ -177,6 +177,7 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
                 "kind": source.kind,
                 "trigger": source.trigger,
                 "period_s": 0.2 if source.live else 0.5,
+                "timeout_s": TIMEOUT_S,
                 **source.settings,
                 **found,
             }

@@ -152,6 +152,26 @@ def test_pictures_of_another_size_after_a_restart_are_refused(make: Make, tmp_pa
         camera.read(2.0)
 
 
+def film(path: Path, level: tuple[int, int, int], size_px: tuple[int, int] = (64, 48)) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, size_px)
+    writer.write(np.full((size_px[1], size_px[0], 3), level, np.uint8))
+    writer.release()
+
+
+def test_what_a_cameras_first_picture_was_outlives_its_process(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "film.avi"
+    film(path, (0, 0, 200))
+    camera = make(kind="video", source=str(path), crop=[0, 0, 32, 32])
+    camera.open()
+    assert camera.read(2.0) is not None
+    camera.close()
+    film(path, (0, 0, 200), (96, 48))  # the crop lies in it as well
+    camera.position = 0
+    camera.open()
+    with pytest.raises(BadFrameError, match="expected 64×48 px in colour as in the first picture, but got 96×48"):
+        camera.read(2.0)
+
+
 def test_an_isolated_camera_prepares_its_pictures_once_and_tells_of_a_crop_that_reaches_out(
     make: Make, tmp_path: Path
 ) -> None:

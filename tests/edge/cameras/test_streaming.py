@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edge.cameras import BadFrameError, Clock, IdleLineError, MissedFrameError, TriggerQueue
+from edge.cameras.pictures import PictureGate
 from edge.cameras.streaming import Grab, StreamingCamera
 from inspector.config import CameraConfig
 from inspector.errors import CameraLostError, CameraTimeoutError
@@ -26,12 +27,13 @@ class PlayedDevice:
         self.hang = threading.Event()
         self.hang.set()
         self.fired = 0
+        self.pixel_format = "BayerRG8"
         self.answers_fire = True
         self.disconnected = threading.Event()
 
     def connect(self) -> str:
         self.hang.wait(20)
-        return "BayerRG8"
+        return self.pixel_format
 
     def fetch(self, timeout_s: float) -> Grab | None:
         try:
@@ -62,7 +64,7 @@ def make(device: PlayedDevice) -> Iterator[Callable[..., StreamingCamera]]:
 
     def camera(triggers: TriggerQueue | None = None, **settings: Any) -> StreamingCamera:
         config = CameraConfig.model_validate({"name": "cam", "kind": "genicam", "timeout_s": 0.5, **settings})
-        cameras.append(StreamingCamera(config, triggers or TriggerQueue(), Clock(), lambda _: device))
+        cameras.append(StreamingCamera(config, triggers or TriggerQueue(), Clock(), PictureGate(), lambda _: device))
         return cameras[-1]
 
     yield camera
@@ -78,7 +80,10 @@ Make = Callable[..., StreamingCamera]
     ("grab", "told"),
     [
         (replace(GOOD, pixel_format="BayerBG8"), "expected pixel format BayerRG8 as set, but got BayerBG8"),
-        (replace(GOOD, width_px=24, height_px=32), "expected 32×24 px as in the first picture, but got 24×32"),
+        (
+            replace(GOOD, width_px=24, height_px=32),
+            "expected 32×24 px in colour as in the first picture, but got 24×32",
+        ),
         (replace(GOOD, data=GOOD.data[:-1]), "expected 768 bytes"),
         (replace(GOOD, problem="the frame came incomplete (missing-packets)"), "incomplete"),
         (replace(GOOD, data=None), "empty"),
@@ -98,6 +103,19 @@ def test_each_frame_is_checked_and_one_that_is_not_as_the_first_never_becomes_a_
     assert caught.value.failure is None
     device.script.put(replace(GOOD, device_frame_id=3))
     assert camera.read(5.0) is not None
+
+
+def test_a_camera_that_comes_back_in_grey_is_refused(device: PlayedDevice, make: Make) -> None:
+    camera = make()
+    camera.open()
+    device.script.put(GOOD)
+    assert camera.read(5.0) is not None
+    camera.close()
+    device.pixel_format = "Mono8"
+    camera.open()
+    device.script.put(replace(GOOD, pixel_format="Mono8"))
+    with pytest.raises(BadFrameError, match="32×24 px in colour as in the first picture, but got 32×24 px grey"):
+        camera.read(5.0)
 
 
 def test_each_number_that_is_left_out_is_a_part_before_the_frame_behind_it(device: PlayedDevice, make: Make) -> None:
