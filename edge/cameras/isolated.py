@@ -80,7 +80,9 @@ class IsolatedCamera:
         """As the camera inside; one that does not answer in time is killed, and its part is named."""
         self._check_alive()
         trigger = self._shutter.wait(timeout_s) if self._triggered else Trigger(0)
-        limit_s = self._config.timeout_s if self._triggered or self._has_order else timeout_s
+        limit_s = self._config.timeout_s if self._triggered else timeout_s
+        if self._has_order:  # it may wait for its period, and then a file takes its time
+            limit_s = max(timeout_s, self._config.timeout_s)
         ask = Ask("read", 0.0 if self._triggered else timeout_s, trigger if self._triggered else None)
         try:
             answer = self._ask(ask, limit_s + ANSWER_GRACE_S)

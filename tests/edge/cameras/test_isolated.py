@@ -75,6 +75,22 @@ def test_a_camera_that_blocks_for_ever_in_a_native_read_is_killed_and_comes_back
     assert (frame.trigger, frame.part_id, frame.frame_id) == (8, "part8", 2)
 
 
+def test_a_file_that_comes_slowly_is_waited_for_as_long_as_the_camera_may_take(make: Make, tmp_path: Path) -> None:
+    slow = tmp_path / "a.png"
+    cv2.imwrite(str(slow), np.full((48, 64, 3), 90, np.uint8))
+    data = slow.read_bytes()
+    camera = make(kind="folder", source=str(tmp_path), timeout_s=30.0)
+    camera.open()
+    slow.unlink()
+    os.mkfifo(slow)
+    writer = threading.Timer(3.0, slow.write_bytes, (data,))
+    writer.daemon = True  # nobody may ever read what it writes
+    writer.start()
+    frame = camera.read(0.5)
+    assert frame is not None
+    assert frame.part_id == "a"
+
+
 def test_a_stopped_process_is_killed_and_the_line_goes_on_behind_its_part(make: Make) -> None:
     camera = make()
     camera.open()
