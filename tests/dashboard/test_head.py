@@ -1,6 +1,8 @@
 """The line above each page: how old the data are, on every page, also when nobody renews them."""
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +29,25 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scene, str]
     scene.store.close()
 
 
+@contextmanager
+def alive(scene: Scene) -> Iterator[None]:
+    """A worker writes its state."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(0.5):
+            seed.alive(scene)
+
+    seed.alive(scene)
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_each_page_says_how_old_its_data_are_and_marks_them_when_the_worker_is_away(
     chromium: Any, line: tuple[Scene, str], name: str
@@ -34,11 +55,9 @@ def test_each_page_says_how_old_its_data_are_and_marks_them_when_the_worker_is_a
     scene, address = line
     page = chromium.new_page(viewport={"width": 1440, "height": 900})
     page.set_default_timeout(SLOW_MS)
-    ahead = datetime.now(UTC) + timedelta(seconds=4)  # fresh for longer than the page takes to open on a loaded machine
-    with scene.store.write() as session:
-        stations.set_status(session, scene.station_id, {"st": 7}, ahead)
-    page.goto(f"{address}/{name if name != 'live' else ''}")
-    page.locator(".vi-age:not(.old)", has_text="line1 · data as of").wait_for()
+    with alive(scene):
+        page.goto(f"{address}/{name if name != 'live' else ''}")
+        page.locator(".vi-age:not(.old)", has_text="line1 · data as of").wait_for()
 
     with scene.store.write() as session:
         stations.set_status(session, scene.station_id, {"st": 7}, datetime.now(UTC) - timedelta(minutes=10))
