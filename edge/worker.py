@@ -80,9 +80,8 @@ class Worker:
 
     def __init__(self, config: Config, store: Store, stopping: threading.Event) -> None:
         self._config, self._store, self._stopping = config, store, stopping
-        self._clock_steps = (
-            ClockSteps()
-        )  # before the start, in which a computer that was just switched on gets its time
+        # Made before the start, in which a computer that was just switched on gets its time.
+        self._clock_steps = ClockSteps()
         self._writer = StoreWriter(store)
         self._writer.start()
         name = config.station.name

@@ -17,7 +17,7 @@ from inspector.store.engine import Store
 
 VERDICTS, REGIONS = "plant_inspections", "plant_regions"
 LOCK_TIMEOUT = "5s"
-"""A month that somebody reads is left alone for now: stations would wait behind us."""
+"""So long a month's deletion waits for who reads it, and then fails: stations would wait behind us."""
 
 _LISTED = text(
     "SELECT part.relname AS name, pg_total_relation_size(part.oid) AS bytes,"

@@ -88,7 +88,7 @@ class StoreWriter:
         self._queue.put((URGENT if urgent else NORMAL, next(self._order), call))
         try:
             answer: T = call.done.result(timeout_s)
-        except BaseException as error:
+        except BaseException as error:  # whoever leaves without the answer, Ctrl-C included, has given up on the work
             if call.give_up():
                 self._settle(about - doubted)
             if isinstance(error, TimeoutError):

@@ -15,22 +15,14 @@ from tests.store.test_store import NOW, record, station_id
 
 
 @pytest.fixture
-def server_url(postgres: TestPostgres, tmp_path: Path) -> str:
+def url(postgres: TestPostgres, tmp_path: Path) -> str:
     return postgres.create(f"l{abs(hash(str(tmp_path)))}")
 
 
 @pytest.fixture
-def store(server_url: str) -> Iterator[Store]:
-    engine.upgrade(server_url)
-    store = engine.open_store(server_url)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def stranger(server_url: str) -> Iterator[Connection]:
+def stranger(url: str) -> Iterator[Connection]:
     """Somebody with psql, who leaves a transaction open."""
-    foreign = create_engine(server_url)
+    foreign = create_engine(url)
     with foreign.connect() as connection:
         yield connection
     foreign.dispose()
@@ -77,19 +69,19 @@ def limits_of(url: str) -> list[str]:
 
 
 def test_our_sessions_wait_for_no_lock_for_long_and_what_the_user_says_wins(
-    server_url: str, monkeypatch: pytest.MonkeyPatch
+    url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert limits_of(server_url) == ["5s", "1min", "0", "4MB"]
-    said = server_url + "?options=-c%20lock_timeout%3D1s%20-c%20work_mem%3D8MB"
+    assert limits_of(url) == ["5s", "1min", "0", "4MB"]
+    said = url + "?options=-c%20lock_timeout%3D1s%20-c%20work_mem%3D8MB"
     assert limits_of(said) == ["1s", "1min", "0", "8MB"]
     monkeypatch.setenv("PGOPTIONS", "-c idle_in_transaction_session_timeout=2h -c work_mem=16MB")
-    assert limits_of(server_url) == ["5s", "2h", "0", "16MB"]
+    assert limits_of(url) == ["5s", "2h", "0", "16MB"]
     assert limits_of(said) == ["1s", "1min", "0", "8MB"]
 
 
 @pytest.mark.parametrize("lineage", [engine.STATION, PLANT])
 def test_an_upgrade_is_cut_short_by_none_of_these_limits(
-    server_url: str, lineage: engine.Lineage, monkeypatch: pytest.MonkeyPatch
+    url: str, lineage: engine.Lineage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
 
@@ -99,5 +91,5 @@ def test_an_upgrade_is_cut_short_by_none_of_these_limits(
             seen.append(str(connection.scalar(text(f"SHOW {name}"))))
 
     monkeypatch.setattr(engine.command, "upgrade", look)
-    engine.upgrade(server_url, lineage)
+    engine.upgrade(url, lineage)
     assert seen == ["0", "0", "0"]
